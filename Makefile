@@ -1,0 +1,45 @@
+# make demo   set up, run experiments/demo_tmtf.toml, render its report
+# make test   set up, run the tests        make lint      ruff, mypy, import contracts
+# make science  thresholds against human data (minutes)   make bench / bench-peers  timings
+# make docs   build the documentation site into site/
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint science bench bench-peers docs reports clean
+
+# One stamp per set of extras: a set is installed again only when the metadata change.
+$(VENV)/.installed-%: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing psysim ($*) into $(VENV) ..."
+	@$(PIP_INSTALL) -e $(if $(filter base,$*),.,".[$*]")
+	@touch $@
+
+demo: $(VENV)/.installed-base
+	@test -e runs/demo_tmtf.zarr || $(BIN)/psysim run experiments/demo_tmtf.toml --out runs/demo_tmtf.zarr --resume
+	@$(BIN)/psysim report runs/demo_tmtf.zarr --out runs/demo_tmtf.html
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m "not science and not gpu"
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+science: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m science
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks
+
+bench-peers: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/bench_peers.py
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf runs site .pytest_cache .mypy_cache .ruff_cache .hypothesis
