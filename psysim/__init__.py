@@ -1,0 +1,63 @@
+"""psysim: psychophysics experiments on auditory models.
+
+>>> import psysim as ps
+>>> experiment = ps.load("experiments/demo_tmtf.toml")  # doctest: +SKIP
+>>> run = ps.run(experiment)  # doctest: +SKIP
+>>> ps.thresholds(run)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+__version__ = version("psysim")
+
+#: Public functions and the modules they live in; imported on first use, so that `import psysim` is light.
+_FUNCTIONS = {
+    "load": "psysim.experiments.spec",
+    "loads": "psysim.experiments.spec",
+    "run": "psysim.experiments.engine",
+    "thresholds": "psysim.results.tables",
+    "compare": "psysim.evaluation.compare",
+    "report": "psysim.reports.report",
+}
+_ROOMS = (
+    "errors",
+    "evaluation",
+    "experiments",
+    "human",
+    "models",
+    "observers",
+    "ops",
+    "procedures",
+    "reports",
+    "results",
+    "rng",
+    "stages",
+    "stimuli",
+    "testing",
+    "units",
+)
+
+__all__ = ["__version__", *_FUNCTIONS, *_ROOMS]
+
+if TYPE_CHECKING:
+    from psysim.evaluation.compare import compare
+    from psysim.experiments.engine import run
+    from psysim.experiments.spec import load, loads
+    from psysim.reports.report import report
+    from psysim.results.tables import thresholds
+
+
+def __getattr__(name: str) -> Any:
+    if name in _FUNCTIONS:
+        return getattr(import_module(_FUNCTIONS[name]), name)
+    if name in _ROOMS:
+        return import_module(f"psysim.{name}")
+    raise AttributeError(f"module 'psysim' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,170 @@
+"""The psysim command: run, report, check, list, info, human, calibrate, doctor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from psysim.cli import tables
+from psysim.errors import PsysimError, SpecError, check_option
+
+__all__ = ["app", "main"]
+
+
+class _Group(TyperGroup):
+    """Turns psysim's exceptions into one message and an exit code; a traceback only for defects of psysim."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PsysimError as error:
+            _fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _fail("interrupted.", 130)
+        except BrokenPipeError:
+            raise typer.Exit(0) from None
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(f"Error: {message}", err=True)
+    raise typer.Exit(code)
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="Run psychophysics experiments on auditory models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+human_app = typer.Typer(cls=_Group, help="Published human data, and your own.", no_args_is_help=True)
+app.add_typer(human_app, name="human")
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="TOML file of an experiment.")]
+Result = Annotated[Path, typer.Argument(metavar="RESULT", help="A result: .zarr folder or .nc file.")]
+Profile = Annotated[str | None, typer.Option(help="Apply one of the file's [profiles.NAME] tables.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting, e.g. run.n_tracks=4.")
+]
+
+
+@app.command()
+def run(
+    file: File,
+    out: Annotated[Path | None, typer.Option(help="Result folder, or its .zarr name. Default: runs/.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "",
+    seed: Annotated[int | None, typer.Option(help="Seed of all random numbers.")] = None,
+    tracks: Annotated[int | None, typer.Option(help="Tracks per condition and observer.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+    profile: Profile = None,
+    overrides: Overrides = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what would run and its cost; run nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="The same as --plan.")] = False,
+) -> None:
+    """Run an experiment and store its result."""
+    from psysim.cli import running
+
+    spec = _load(file, profile, overrides, seed, tracks)
+    if device:
+        check_option("--device", device, ("auto", "cpu", "cuda"))
+    if plan or dry_run:
+        running.print_plan(spec, device or None)
+        return
+    running.run(spec, running.result_path(file, out), device or None, resume)
+
+
+@app.command()
+def report(
+    result: Result,
+    out: Annotated[Path | None, typer.Option(help="HTML file. Default: beside the result.")] = None,
+    human: Annotated[list[str] | None, typer.Option(help="Human data set to compare with; repeatable.")] = None,
+) -> None:
+    """Render a result as an HTML page with figures and tables."""
+    from psysim.reports.report import report as render
+
+    page = render(_existing(result), out or result.with_suffix(".html"), human=human or None)
+    typer.echo(f"Report: {page}")
+
+
+@app.command()
+def check(file: File, profile: Profile = None, overrides: Overrides = None) -> None:
+    """Find every mistake of an experiment file; run nothing."""
+    spec = _load(file, profile, overrides)
+    typer.echo(
+        f"{file}: valid. {len(spec.conditions)} conditions x {len(spec.observers)} observers x "
+        f"{spec.run.n_tracks} tracks = {spec.n_lanes} tracks."
+    )
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="models, stimuli, procedures, observers, experiments or human.")],
+) -> None:
+    """List what there is."""
+    check_option("psysim list", what, tables.LISTS)
+    tables.show(tables.LISTS[what]())
+
+
+@app.command()
+def info(result: Result) -> None:
+    """Print what a result holds: thresholds, status, provenance."""
+    tables.show_info(_existing(result))
+
+
+@app.command()
+def calibrate(file: File, profile: Profile = None, overrides: Overrides = None) -> None:
+    """Calibrate the observers of an experiment file and print their internal noise and intensity JNDs."""
+    tables.show(tables.calibrations(_load(file, profile, overrides)))
+
+
+@app.command()
+def doctor() -> None:
+    """Print versions and devices, and try what psysim needs."""
+    failed = tables.show_doctor()
+    if failed:
+        raise typer.Exit(2)
+
+
+@human_app.command("add")
+def human_add(file: Annotated[Path, typer.Argument(help="CSV in the format of the built-in data sets.")]) -> None:
+    """Check a CSV of human data and register it under its dataset name."""
+    from psysim import human
+
+    name = human.add(file)
+    typer.echo(f"Registered '{name}'. Name it in an experiment: human = [\"{name}\"]")
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        from psysim import __version__
+
+        typer.echo(f"psysim {__version__}")
+        raise typer.Exit
+
+
+def _load(
+    file: Path, profile: str | None, overrides: list[str] | None, seed: int | None = None, tracks: int | None = None
+) -> Any:
+    from psysim.experiments import load
+
+    extra = [f"run.seed={seed}"] if seed is not None else []
+    extra += [f"run.n_tracks={tracks}"] if tracks is not None else []
+    return load(file, profile=profile, overrides=[*(overrides or []), *extra])
+
+
+def _existing(result: Path) -> Path:
+    from psysim.results import store
+
+    if store.state_of(result) == "absent":
+        raise SpecError(f"{result}: there is no such result. 'psysim run FILE' makes one in the folder runs/.")
+    return result
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

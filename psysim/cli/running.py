@@ -1,0 +1,101 @@
+"""The run command's terminal side: where the result goes, the plan, the progress bar, the summary."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from psysim.cli import tables
+
+if TYPE_CHECKING:
+    from psysim.experiments import ExperimentSpec, Progress
+
+__all__ = ["print_plan", "result_path", "run"]
+
+
+def result_path(file: Path, out: Path | None) -> Path:
+    """Return where the result goes: --out itself if it ends in .zarr, else a folder for <experiment>.zarr."""
+    if out is not None and out.suffix == ".zarr":
+        return out
+    return (out or Path("runs")) / f"{file.stem}.zarr"
+
+
+def print_plan(spec: ExperimentSpec, device: str | None) -> None:
+    """Print conditions, observers, tracks and the expected cost."""
+    from psysim.experiments.plan import plan
+
+    tables.show_plan(spec, plan(spec, device))
+
+
+def run(spec: ExperimentSpec, out: Path, device: str | None, resume: bool) -> None:
+    """Run and say where the result is; Ctrl-C says how to continue."""
+    from psysim.errors import NumericsError
+    from psysim.experiments.engine import run as execute
+    from psysim.results import store
+
+    if resume and store.state_of(out) == "complete":
+        typer.echo(f"{out} is complete already.", err=True)
+    bar = _Bar(spec.title)
+    try:
+        with bar:
+            dataset = execute(spec, out, device=device, resume=resume, progress=bar.update)
+    except KeyboardInterrupt:
+        typer.echo(f"\nInterrupted. Every finished trial is kept: continue with --resume (result: {out}).", err=True)
+        raise typer.Exit(130) from None
+    tables.show_thresholds(dataset)
+    typer.echo(f"Result: {out}\nReport: psysim report {out}", err=not sys.stdout.isatty())
+    failed = int((dataset["status"] == 5).sum())
+    if failed:
+        raise NumericsError(
+            f"{failed} tracks ended because the observer's output was not finite (status invalid_output). "
+            "Check the stimulus levels and the model options."
+        )
+
+
+class _Bar:
+    """A progress bar on a terminal; nothing when the output goes into a file."""
+
+    def __init__(self, title: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} tracks"),
+            TextColumn("{task.fields[speed]}"),
+            console=console,
+            disable=not console.is_terminal,
+            transient=False,
+        )
+        self._task = self._bar.add_task(title[:40], total=1, speed="preparing")
+
+    def __enter__(self) -> None:
+        self._bar.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, progress: Progress) -> None:
+        """Show how far the run is."""
+        rate = progress.trials_new / progress.elapsed_s if progress.elapsed_s > 0 else 0.0
+        per_track = progress.trials_done / max(progress.tracks_done, 1)
+        left = progress.tracks_total * per_track - progress.trials_done
+        known = progress.tracks_done > 0 and rate > 0
+        speed = f"{rate:.0f} trials/s" + (f", {_duration(left / rate)} left" if known else "")
+        self._bar.update(
+            self._task, completed=progress.tracks_done, total=progress.tracks_total, speed=f"{speed} ({progress.observer})"
+        )
+
+
+def _duration(seconds: float) -> str:
+    seconds = max(0.0, seconds)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+

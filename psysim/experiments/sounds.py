@@ -1,0 +1,207 @@
+"""From conditions and levels to the sounds of a trial: the task's side of the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from psysim.errors import SpecError
+from psysim.experiments.spec import ExperimentSpec
+from psysim.rng import Keys, Purpose, integers, uniform
+from psysim.stimuli import registry as stimuli
+
+__all__ = ["NO_TARGET", "TRAINING_TRIAL_BASE", "Sounds"]
+
+#: Trial number of the first training presentation: the upper half of the range, never reached by a run.
+TRAINING_TRIAL_BASE = 2**23
+
+#: Target position of a yes/no trial without target.
+NO_TARGET = -2
+
+
+class Sounds:
+    """Makes the intervals of trials, and the training sounds of observers (it is their `TrainingSounds`).
+
+    Parameters
+    ----------
+    spec : ExperimentSpec
+    observer : int
+        Index of the observer, part of every random-number key.
+    device : str
+        Where sounds are made.
+    dtype : torch.dtype
+        Type of the sounds; they are computed in float64.
+    """
+
+    def __init__(
+        self, spec: ExperimentSpec, observer: int = 0, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.spec = spec
+        self.fs = spec.run.fs
+        self.frozen = spec.task.noise == "frozen"
+        self.n_intervals = spec.task.n_intervals
+        self.n_conditions = len(spec.conditions)
+        self.start_level = float(spec.procedure["level_start"])
+        self.dtype = dtype
+        self.device = device
+        self._observer = observer
+        self._stimulus = stimuli.get(spec.stimulus_kind)()
+        self._numeric, self._options = self._columns()
+        self.n_samples = self._longest()
+
+    # -- parameters ------------------------------------------------------------------------------------------------
+
+    def _columns(self) -> tuple[dict[str, Tensor], dict[str, list[Any]]]:
+        """Split the factors into numeric columns (n_conditions,) and options, which cannot vary within a batch."""
+        numeric: dict[str, Tensor] = {}
+        options: dict[str, list[Any]] = {}
+        for name in self.spec.factors:
+            values = [condition[name] for condition in self.spec.conditions]
+            if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+                numeric[name] = torch.tensor(values, dtype=torch.float64, device=self.device)
+            else:
+                options[name] = values
+        return numeric, options
+
+    def _longest(self) -> int:
+        durations = [
+            self._stimulus.duration_s({**self.spec.stimulus, **condition, self.spec.tracks: self.start_level})
+            for condition in self.spec.conditions
+        ]
+        return max(round(duration * self.fs) for duration in durations)
+
+    def generate(self, condition: Tensor, level: Tensor, keys: Keys, rove_db: Tensor | None = None) -> Tensor:
+        """Return sounds (K, T) in pascal for condition (K,), level (K,) and keys (K,).
+
+        Rows of conditions that differ in an option (a text or a switch) are generated group by group.
+        """
+        if not self._options:
+            return self._generate_alike(condition, level, keys, rove_db, {})
+        sounds = torch.zeros((len(condition), self.n_samples), dtype=self.dtype, device=self.device)
+        combinations = {
+            tuple(values[c] for values in self._options.values()): None for c in range(self.n_conditions)
+        }
+        for combination in combinations:
+            members = [
+                c
+                for c in range(self.n_conditions)
+                if tuple(values[c] for values in self._options.values()) == combination
+            ]
+            rows = torch.isin(condition, torch.tensor(members, device=self.device)).nonzero()[:, 0]
+            if len(rows):
+                chosen = dict(zip(self._options, combination, strict=True))
+                rove = None if rove_db is None else rove_db[rows]
+                sounds[rows] = self._generate_alike(condition[rows], level[rows], keys[rows], rove, chosen)
+        return sounds
+
+    def _generate_alike(
+        self, condition: Tensor, level: Tensor, keys: Keys, rove_db: Tensor | None, chosen: Mapping[str, Any]
+    ) -> Tensor:
+        parameters: dict[str, Any] = {**self.spec.stimulus, **chosen}
+        parameters |= {name: column[condition] for name, column in self._numeric.items()}
+        parameters[self.spec.tracks] = level
+        sound = self._stimulus.generate(parameters, keys, self.fs, self.dtype)
+        if rove_db is not None:
+            sound = sound * (10 ** (rove_db / 20)).to(sound.dtype)[:, None]
+        missing = self.n_samples - sound.shape[-1]
+        return torch.nn.functional.pad(sound, (0, missing)) if missing > 0 else sound
+
+    # -- trials ----------------------------------------------------------------------------------------------------
+
+    def keys(self, condition: Tensor, track: Tensor, trial: Tensor) -> Keys:
+        """Return the keys (B, I) of trials."""
+        interval = torch.arange(self.n_intervals, device=self.device)
+        return Keys.make(
+            self.spec.run.seed,
+            condition=condition[:, None],
+            observer=self._observer,
+            track=track[:, None],
+            trial=trial[:, None],
+            interval=interval[None, :],
+            device=self.device,
+        )
+
+    def target(self, condition: Tensor, token: Tensor, level: float) -> Tensor:
+        """Return training targets (K, T)."""
+        return self._training(condition, token, level)
+
+    def reference(self, condition: Tensor, token: Tensor) -> Tensor:
+        """Return training references (K, T)."""
+        return self._training(condition, token, self.spec.reference)
+
+    def _training(self, condition: Tensor, token: Tensor, level: float) -> Tensor:
+        keys = Keys.make(
+            self.spec.run.seed,
+            condition=condition,
+            observer=self._observer,
+            trial=TRAINING_TRIAL_BASE + token,
+            device=self.device,
+        )
+        levels = torch.full(condition.shape, level, dtype=torch.float64, device=self.device)
+        return self.generate(condition, levels, self._noise_keys(keys))
+
+    def _noise_keys(self, keys: Keys) -> Keys:
+        """Return the keys of the waveforms: with frozen noise all intervals of a condition share one."""
+        if not self.frozen:
+            return keys
+        zero = torch.zeros_like(keys.condition)
+        return keys.replace(track=zero, trial=zero, interval=zero)
+
+    def draw_target(self, keys: Keys) -> Tensor:
+        """Return the position of the target interval (B,); `NO_TARGET` in yes/no trials without target."""
+        first = keys[:, 0]
+        if self.n_intervals > 1:
+            return integers(first, Purpose.TARGET, 1, self.n_intervals)[..., 0]
+        absent = uniform(first, Purpose.TARGET, 1)[..., 0] >= self.spec.task.p_target
+        return torch.where(absent, NO_TARGET, 0)
+
+    def make_intervals(self, condition: Tensor, level: Tensor, target: Tensor, keys: Keys) -> Tensor:
+        """Return the sounds of trials.
+
+        Parameters
+        ----------
+        condition, level, target : Tensor (B,)
+        keys : Keys (B, I)
+
+        Returns
+        -------
+        Tensor (B, I, T)
+            Pascal, in the order of presentation.
+        """
+        n_rows, n_intervals = keys.shape
+        position = torch.arange(n_intervals, device=self.device)[None, :]
+        levels = torch.where(position == target[:, None], level[:, None], self.spec.reference)
+        flat = condition[:, None].expand(n_rows, n_intervals).reshape(-1)
+        sounds = self.generate(
+            flat, levels.reshape(-1), self._noise_keys(keys).reshape(-1), self._rove(keys)
+        )
+        return sounds.reshape(n_rows, n_intervals, -1)
+
+    def _rove(self, keys: Keys) -> Tensor | None:
+        width = self.spec.task.rove_db
+        if not width:
+            return None
+        per_trial = self.spec.task.rove_per == "trial"
+        drawn = keys.replace(interval=torch.zeros_like(keys.interval)) if per_trial else keys
+        return (width * (uniform(drawn, Purpose.ROVE, 1)[..., 0] - 0.5)).expand(keys.shape).reshape(-1)
+
+    # -- check -----------------------------------------------------------------------------------------------------
+
+    def check(self, rows: int = 32) -> None:
+        """Generate one target and one reference of every condition.
+
+        Raises
+        ------
+        SpecError
+            If a generator refuses its parameters, or a sound is not finite.
+        """
+        for start in range(0, self.n_conditions, rows):
+            condition = torch.arange(start, min(start + rows, self.n_conditions))
+            token = torch.zeros_like(condition)
+            for sound in (self.target(condition, token, self.start_level), self.reference(condition, token)):
+                if not bool(torch.isfinite(sound).all()):
+                    row = int((~torch.isfinite(sound).all(dim=1)).nonzero()[0, 0]) + start
+                    raise SpecError(f"The sound of condition {self.spec.conditions[row]} is not finite.")

@@ -1,0 +1,486 @@
+"""Find every mistake of an experiment description, and say where it is and how to mend it."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import math
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from psysim.errors import PsysimError, SpecError, did_you_mean
+from psysim.experiments.spec import (
+    EngineSettings,
+    ExperimentSpec,
+    ObserverSpec,
+    Problem,
+    RunSettings,
+    SpecProblems,
+    TaskSettings,
+)
+
+__all__ = ["apply_overrides", "validate"]
+
+TOP_LEVEL = (
+    "title",
+    "description",
+    "human",
+    "stimulus",
+    "conditions",
+    "task",
+    "procedure",
+    "observers",
+    "run",
+    "engine",
+    "profiles",
+)
+REQUIRED = ("title", "stimulus", "procedure", "observers")
+TABLES = ("stimulus", "conditions", "task", "procedure", "run", "engine", "profiles")
+
+#: Unit suffixes that may end a key, for hints such as duration_ms -> duration_s.
+UNITS = ("db_spl", "db_hl", "db_sl", "khz", "hz", "ms", "us", "s", "db", "pa", "rad", "deg", "percent", "m")
+UNIT_NAMES = {"s": "seconds", "hz": "Hz", "db": "dB", "db_spl": "dB SPL", "rad": "radians", "pa": "pascal"}
+
+
+# -- overrides -------------------------------------------------------------------------------------------------------
+
+
+def apply_overrides(
+    tables: dict[str, Any], profile: str | None, overrides: Mapping[str, Any] | Iterable[str], source: str
+) -> dict[str, Any]:
+    """Return a copy of ``tables`` with a profile and overrides applied, in this order.
+
+    Raises
+    ------
+    SpecError
+        If the profile does not exist or an override has no ``key=value`` form or a path that leads nowhere.
+    """
+    tables = copy.deepcopy(tables)
+    if profile is not None:
+        profiles = tables.get("profiles", {})
+        if not isinstance(profiles, dict) or profile not in profiles:
+            known = ", ".join(profiles) if isinstance(profiles, dict) and profiles else "none"
+            hint = did_you_mean(profile, profiles)
+            raise SpecError(f"{source}: there is no profile '{profile}'. Profiles of this file: {known}.{hint}")
+        for key, value in profiles[profile].items():
+            _assign(tables, key, value, f"{source}: profiles.{profile}")
+    pairs = overrides.items() if isinstance(overrides, Mapping) else [_parse_override(text) for text in overrides]
+    for key, value in pairs:
+        _assign(tables, key, value, "--set")
+    return tables
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    key, separator, value = text.partition("=")
+    if not separator or not key.strip():
+        raise SpecError(f"--set {text}: give key=value, for instance --set run.n_tracks=4.")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()  # a bare word is a string
+
+
+def _assign(tables: dict[str, Any], dotted: str, value: Any, where: str) -> None:
+    node: Any = tables
+    *path, last = dotted.split(".")
+    for part in path:
+        if isinstance(node, list):
+            node = _list_item(node, part, dotted, where)
+        elif isinstance(node, dict):
+            node = node.setdefault(part, {})
+        else:
+            raise SpecError(f"{where} {dotted}: '{part}' is not inside a table.")
+    if isinstance(node, list):
+        _list_item(node, last, dotted, where)
+        node[int(last)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise SpecError(f"{where} {dotted}: there is no table to put '{last}' into.")
+
+
+def _list_item(node: list[Any], part: str, dotted: str, where: str) -> Any:
+    if not part.isdigit() or int(part) >= len(node):
+        raise SpecError(f"{where} {dotted}: '{part}' must be an index from 0 to {len(node) - 1}.")
+    return node[int(part)]
+
+
+# -- messages --------------------------------------------------------------------------------------------------------
+
+
+def _stem(key: str) -> str:
+    return re.sub(rf"_({'|'.join(UNITS)})$", "", key)
+
+
+def unknown_key(key: str, allowed: Iterable[str]) -> str:
+    """Return the message for a key that is not known: the same quantity in another unit, or the nearest name."""
+    names = list(allowed)
+    same = [name for name in names if _stem(name) == _stem(key) and name != key]
+    if same:
+        unit = UNIT_NAMES.get(same[0][len(_stem(same[0])) + 1 :], "")
+        return f"unknown key. Use '{same[0]}'" + (f" and give the value in {unit}." if unit else ".")
+    near = difflib.get_close_matches(key, names, n=1, cutoff=0.55)
+    if near:
+        return f"unknown key. Did you mean '{near[0]}'?"
+    return f"unknown key. Allowed: {', '.join(names)}."
+
+
+def _pydantic_problems(
+    error: pydantic.ValidationError, prefix: str, model: type[pydantic.BaseModel], skip: Iterable[str] = ()
+) -> list[Problem]:
+    problems = []
+    allowed = [name for name in model.model_fields if name not in set(skip)]
+    for item in error.errors():
+        location = [str(part) for part in item["loc"]]
+        name = location[0] if location else ""
+        key = ".".join(p for p in [prefix, *location[:1], *(f"[{q}]" for q in location[1:] if q.isdigit())] if p)
+        key = key.replace(".[", "[")
+        known = model.model_fields.get(name)
+        meaning = f" ({known.description})" if known is not None and known.description else ""
+        if item["type"] == "extra_forbidden":
+            message = unknown_key(name, allowed)
+        elif item["type"] == "missing":
+            message = f"is missing{meaning}."
+        else:
+            text = item["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
+            given = "" if isinstance(item["input"], dict) else f"= {_show(item['input'])} "
+            message = f"{given}{text}{meaning}."
+        problems.append(Problem(key, message))
+    return _merge_unions(problems)
+
+
+def _merge_unions(problems: list[Problem]) -> list[Problem]:
+    """Keep one problem per key: a union of types reports one error for each member."""
+    merged: dict[str, Problem] = {}
+    for problem in problems:
+        merged.setdefault(problem.key, problem)
+    return list(merged.values())
+
+
+def _show(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+# -- validation ------------------------------------------------------------------------------------------------------
+
+
+class _Checker:
+    """Collects problems while the parts of a description are checked one after another."""
+
+    def __init__(self, tables: dict[str, Any], source: str, folder: Path) -> None:
+        self.tables = tables
+        self.source = source
+        self.folder = folder
+        self.problems: list[Problem] = []
+
+    def add(self, key: str, message: str) -> None:
+        self.problems.append(Problem(key, message))
+
+    def table(self, name: str) -> dict[str, Any]:
+        value = self.tables.get(name, {})
+        return dict(value) if isinstance(value, dict) else {}
+
+    def settings(self, model: type[pydantic.BaseModel], values: Mapping[str, Any], prefix: str) -> Any:
+        try:
+            return model.model_validate(dict(values))
+        except pydantic.ValidationError as error:
+            self.problems += _pydantic_problems(error, prefix, model)
+            return None
+
+    def kind(self, table: str, default: str | None, registry: Any) -> Any:
+        """Return the registered implementation named by ``kind`` in a table."""
+        name = self.table(table).get("kind", default)
+        if name is None:
+            self.add(f"{table}.kind", f"is missing. Known: {', '.join(registry.names())}.")
+        elif name not in registry:
+            self.add(
+                f"{table}.kind",
+                f"= {_show(name)} is not known. Known: {', '.join(registry.names())}."
+                f"{did_you_mean(name, registry.names())}",
+            )
+        else:
+            return registry.get(name)
+        return None
+
+    # each part of the file ------------------------------------------------------------------------------------------
+
+    def top_level(self) -> None:
+        for key in self.tables:
+            if key not in TOP_LEVEL:
+                self.add(key, unknown_key(key, TOP_LEVEL))
+        for key in REQUIRED:
+            if key not in self.tables:
+                self.add(key, "is missing.")
+        for key in TABLES:
+            if key in self.tables and not isinstance(self.tables[key], dict):
+                self.add(key, f"must be a table, written [{key}].")
+        for key in ("title", "description"):
+            if not isinstance(self.tables.get(key, ""), str):
+                self.add(key, f"= {_show(self.tables[key])} must be a text in quotes.")
+
+    def human(self) -> tuple[str, ...]:
+        from psysim import human
+
+        names = self.tables.get("human", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            self.add("human", 'must be a list of data-set names, for instance ["tmtf_parameters"].')
+            return ()
+        known = human.names()
+        for i, name in enumerate(names):
+            if name not in known:
+                hint = did_you_mean(name, known) or " 'psysim list human' shows the names."
+                self.add(f"human[{i}]", f"there is no data set '{name}'.{hint}")
+        return tuple(names)
+
+    def factors(self, fields: Iterable[str], tracks: object) -> dict[str, list[Any]]:
+        factors: dict[str, list[Any]] = {}
+        for name, values in self.table("conditions").items():
+            key = f"conditions.{name}"
+            if name not in fields:
+                self.add(key, f"{unknown_key(name, fields)} Conditions vary a parameter of the stimulus.")
+            elif name == tracks:
+                self.add(key, "is the tracked variable: it cannot be a condition too. Remove it here.")
+            elif not isinstance(values, list) or not values:
+                self.add(key, "must be a list of one or more values, for instance [4, 16, 64].")
+            elif len({repr(v) for v in values}) != len(values):
+                self.add(key, "holds the same value twice. Give each value once; run.n_tracks repeats conditions.")
+            else:
+                factors[name] = values
+        return factors
+
+    def stimulus(self, factors: Mapping[str, list[Any]], tracks: object, level: float) -> dict[str, Any]:
+        """Check the parameters together with the values of every factor; return them with defaults filled in."""
+        kind = self.kind("stimulus", None, self.registries["stimulus"])
+        given = {k: v for k, v in self.table("stimulus").items() if k != "kind"}
+        if kind is None:
+            return {}
+        for name in set(given) & set(factors):
+            self.add(f"stimulus.{name}", f"is also in [conditions]: remove one of the two '{name}'.")
+        if tracks in given:
+            self.add(f"stimulus.{tracks}", "is the tracked variable: the procedure sets it. Remove it here.")
+            given.pop(str(tracks))
+        if isinstance(given.get("path"), str):
+            given["path"] = str(self.folder / given["path"])
+        seen: set[Problem] = set()
+        base: dict[str, Any] = {}
+        combinations = _each_factor_alone(factors)
+        for varied in combinations:
+            trial = given | {name: values for name, (_, values) in varied.items()}
+            if isinstance(tracks, str) and tracks in kind.tracked and math.isfinite(level):
+                trial[tracks] = level
+            try:
+                base = kind.Parameters.model_validate(trial).model_dump()
+            except pydantic.ValidationError as error:
+                for problem in _pydantic_problems(error, "stimulus", kind.Parameters, skip=[str(tracks)]):
+                    name = problem.key.removeprefix("stimulus.")
+                    if name in varied:
+                        problem = Problem(f"conditions.{name}[{varied[name][0]}]", problem.message)
+                    if problem not in seen:
+                        seen.add(problem)
+                        self.problems.append(problem)
+        return {name: value for name, value in base.items() if name not in factors and name != tracks}
+
+    def task(self) -> TaskSettings:
+        values = self.table("task")
+        if values.get("kind") == "yes_no":
+            if values.get("n_intervals", 1) != 1:
+                self.add("task.n_intervals", "a yes/no task has one interval: remove n_intervals.")
+            values["n_intervals"] = 1
+        task: TaskSettings | None = self.settings(TaskSettings, values, "task")
+        if task is not None and task.kind == "afc":
+            if task.n_intervals < 2:
+                self.add("task.n_intervals", '= 1: a forced choice needs 2 or more; or use kind = "yes_no".')
+            if "p_target" in values:
+                self.add("task.p_target", 'belongs to kind = "yes_no": every forced-choice trial has a target.')
+        return task or TaskSettings()
+
+    def tracked(self, kind: Any, tracks: object) -> Any:
+        if kind is None:
+            return None
+        names = ", ".join(kind.tracked)
+        if tracks is None:
+            self.add("procedure.tracks", f"is missing: which variable is tracked? This stimulus offers: {names}.")
+        elif tracks not in kind.tracked:
+            hint = did_you_mean(tracks, kind.tracked)
+            self.add("procedure.tracks", f"= {_show(tracks)} cannot be tracked. This stimulus offers: {names}.{hint}")
+        else:
+            return kind.tracked[tracks]
+        return None
+
+    def procedure(self, tracked: Any) -> dict[str, Any]:
+        kind = self.kind("procedure", "up_down", self.registries["procedure"])
+        if kind is None:
+            return {}
+        values = {k: v for k, v in self.table("procedure").items() if k != "kind"}
+        if tracked is not None:
+            unit = f" {tracked.unit}" if tracked.unit else ""
+            for name in ("level_start", "level_min", "level_max"):
+                value = values.get(name)
+                if isinstance(value, int | float) and not tracked.minimum <= value <= tracked.maximum:
+                    self.add(
+                        f"procedure.{name}",
+                        f"= {value:g}{unit} is outside the physical limits of {values.get('tracks')} "
+                        f"({tracked.minimum:g} to {tracked.maximum:g}{unit}).",
+                    )
+            values.setdefault("level_min", tracked.minimum)
+            values.setdefault("level_max", tracked.maximum)
+            values.setdefault("harder", tracked.harder)
+        settings = self.settings(kind.Settings, values, "procedure")
+        return settings.model_dump() if settings is not None else {}
+
+    def observers(self, fs: float) -> tuple[ObserverSpec, ...]:
+        entries = self.tables.get("observers", [])
+        if not isinstance(entries, list) or not entries or not all(isinstance(e, dict) for e in entries):
+            if "observers" in self.tables:
+                self.add("observers", "must be one or more tables, each written [[observers]].")
+            return ()
+        found = [self.observer(i, dict(entry), fs) for i, entry in enumerate(entries)]
+        names = [o.name for o in found if o is not None]
+        for name in sorted({n for n in names if names.count(n) > 1}):
+            self.add("observers", f"two observers are named '{name}': give each a name of its own (name = \"...\").")
+        return tuple(o for o in found if o is not None)
+
+    def observer(self, i: int, entry: dict[str, Any], fs: float) -> ObserverSpec | None:
+        key = f"observers[{i}]"
+        registry = self.registries["observer"]
+        decision, model = entry.pop("decision", None), entry.pop("model", None)
+        name, options = entry.pop("name", None), entry.pop("model_options", {})
+        if decision is None:
+            self.add(f"{key}.decision", f"is missing. Known: {', '.join(registry.names())}.")
+            return None
+        if decision not in registry:
+            hint = did_you_mean(decision, registry.names())
+            known = ", ".join(registry.names())
+            self.add(f"{key}.decision", f"= {_show(decision)} is not known. Known: {known}.{hint}")
+            return None
+        kind = registry.get(decision)
+        settings = self.settings(kind.Settings, entry, key)
+        if not isinstance(options, dict):
+            self.add(f"{key}.model_options", "must be a table of the model's arguments.")
+            options = {}
+        if kind.needs_model:
+            self.model(key, model, options, fs)
+        elif model is not None:
+            self.add(f"{key}.model", f"{decision} uses no model: remove this key.")
+        name = name or (model if kind.needs_model else decision)
+        if settings is None or not isinstance(name, str):
+            return None
+        return ObserverSpec(
+            name=name, decision=decision, model=model, model_options=options, settings=settings.model_dump()
+        )
+
+    def model(self, key: str, name: object, options: dict[str, Any], fs: float) -> None:
+        from psysim.models import registry
+
+        known = ", ".join(registry.names())
+        if name is None:
+            self.add(f"{key}.model", f"is missing. Known: {known}.")
+        elif name not in registry:
+            hint = did_you_mean(name, registry.names())
+            self.add(f"{key}.model", f"= {_show(name)} is not known. Known: {known}.{hint}")
+        else:
+            import inspect
+
+            kind = registry.get(str(name))
+            allowed = [p for p in inspect.signature(kind).parameters if p not in ("fs", "learnable", "return_stages")]
+            unknown = [option for option in options if option not in allowed]
+            for option in unknown:
+                self.add(f"{key}.model_options.{option}", unknown_key(option, allowed))
+            if not unknown:
+                try:
+                    kind(fs=fs, **options)
+                except (PsysimError, TypeError, ValueError) as error:
+                    self.add(f"{key}.model_options", str(error))
+
+    @property
+    def registries(self) -> dict[str, Any]:
+        from psysim.observers import registry as observers
+        from psysim.procedures import registry as procedures
+        from psysim.stimuli import registry as stimuli
+
+        return {"observer": observers, "procedure": procedures, "stimulus": stimuli}
+
+
+def _each_factor_alone(factors: Mapping[str, list[Any]]) -> list[dict[str, tuple[int, Any]]]:
+    """Return the first values of all factors with one factor at a time run through its values."""
+    first = {name: (0, values[0]) for name, values in factors.items()}
+    return [first] + [
+        first | {name: (i, value)} for name, values in factors.items() for i, value in enumerate(values) if i
+    ]
+
+
+def _number(value: object, default: float) -> float:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else default
+
+
+def validate(tables: dict[str, Any], source: str, folder: Path) -> ExperimentSpec:
+    """Return the validated experiment, or raise `SpecProblems` that lists every mistake."""
+    check = _Checker(tables, source, folder)
+    check.top_level()
+    run = check.settings(RunSettings, check.table("run"), "run") or RunSettings()
+    engine = check.settings(EngineSettings, check.table("engine"), "engine") or EngineSettings()
+    task = check.task()
+    procedure_table = check.table("procedure")
+    tracks = procedure_table.get("tracks")
+    registry = check.registries["stimulus"]
+    kind_name = check.table("stimulus").get("kind")
+    kind = registry.get(kind_name) if isinstance(kind_name, str) and kind_name in registry else None
+    tracked = check.tracked(kind, tracks)
+    fields = list(kind.Parameters.model_fields) if kind is not None else list(check.table("conditions"))
+    factors = check.factors(fields, tracks)
+    level = _number(procedure_table.get("level_start"), math.nan)
+    if tracked is not None and not tracked.minimum <= level <= tracked.maximum:
+        level = math.nan  # reported with the procedure's limits
+    stimulus = check.stimulus(factors, tracks, level)
+    procedure = check.procedure(tracked)
+    human = check.human()
+    observers = check.observers(run.fs)
+    if tracked is not None and tracked.reference is None:
+        check.add("procedure.tracks", f"'{tracks}' has no value for the reference interval and cannot be used here.")
+    if check.problems:
+        raise SpecProblems(source, check.problems)
+    spec = ExperimentSpec(
+        title=tables["title"],
+        description=tables.get("description", ""),
+        human=human,
+        stimulus_kind=str(kind_name),
+        stimulus=stimulus,
+        factors=factors,
+        task=task,
+        procedure_kind=procedure_table.get("kind", "up_down"),
+        procedure=procedure,
+        tracks=str(tracks),
+        reference=float(tracked.reference),
+        observers=observers,
+        run=run,
+        engine=engine,
+        source=source,
+        tables=tables,
+    )
+    _listen_once(spec)
+    return spec
+
+
+def _listen_once(spec: ExperimentSpec) -> None:
+    """Generate one target and one reference of every condition: what a generator refuses is found here.
+
+    Raises
+    ------
+    SpecProblems
+        With the generator's message.
+    """
+    from psysim.experiments.sounds import Sounds
+
+    try:
+        sounds = Sounds(spec)
+        sounds.check()
+    except SpecProblems:
+        raise
+    except PsysimError as error:
+        raise SpecProblems(spec.source, [Problem("stimulus", str(error))]) from None

@@ -1,0 +1,202 @@
+"""The interface of an observer: sounds in, a decision out.
+
+An observer is an auditory model, a decision stage and internal noise. The engine hands it whole batches of trials
+and knows only this interface.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import pydantic
+import torch
+from torch import Tensor
+
+from psysim.registry import Registry
+from psysim.rng import Keys, Purpose, normal, uniform
+
+if TYPE_CHECKING:
+    from psysim.models.base import Model
+
+__all__ = ["Observer", "ObserverSettings", "Response", "TrainingSounds", "Trial", "register", "registry"]
+
+registry: Registry[type[Observer]] = Registry(
+    "observer", "psysim.observers", ("psysim.observers.simulated", "psysim.observers.optimal_detector")
+)
+register = registry.register
+
+
+class ObserverSettings(pydantic.BaseModel):
+    """Settings that an experiment file may give to an observer; each decision stage adds its own."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class TrainingSounds(Protocol):
+    """What an observer may listen to before the experiment: labelled examples of every condition.
+
+    Attributes
+    ----------
+    n_conditions : int
+    fs : float
+        Sampling rate in Hz.
+    start_level : float
+        Level at which tracks start: the supra-threshold default.
+    frozen : bool
+        Whether all intervals of the experiment use one noise token.
+    """
+
+    n_conditions: int
+    fs: float
+    start_level: float
+    frozen: bool
+
+    def target(self, condition: Tensor, token: Tensor, level: float) -> Tensor:
+        """Return target sounds (K, T) in pascal for condition (K,) and training token (K,) at ``level``."""
+
+    def reference(self, condition: Tensor, token: Tensor) -> Tensor:
+        """Return reference sounds (K, T) in pascal for condition (K,) and training token (K,)."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A batch of trials, one row per lane.
+
+    Attributes
+    ----------
+    intervals : Tensor (B, I, T) or None
+        Sounds in pascal in the order of presentation; None for observers with ``needs_sound = False``.
+    condition : Tensor (B,)
+        Index of each row's condition.
+    level : Tensor (B,)
+        Value of the tracked variable. Only simulated listeners may use it.
+    target : Tensor (B,)
+        Position of the target interval, -2 if there is none. Only simulated listeners may use it.
+    keys : Keys (B, I)
+        Random-number keys of the intervals.
+    chance_level : float
+        Proportion correct of a guessing observer.
+    """
+
+    intervals: Tensor | None
+    condition: Tensor
+    level: Tensor
+    target: Tensor
+    keys: Keys
+    chance_level: float
+
+
+@dataclass(frozen=True)
+class Response:
+    """Answers to a batch of trials.
+
+    Attributes
+    ----------
+    choice : Tensor (B,)
+        Chosen interval; in a one-interval (yes/no) task 1 means "yes, the target was there" and 0 means "no".
+    decision_variable : Tensor (B, I)
+        The numbers that were compared, internal noise included.
+    """
+
+    choice: Tensor
+    decision_variable: Tensor
+
+
+class Observer(ABC):
+    """Decision stage on a model's internal representation.
+
+    Parameters
+    ----------
+    settings : ObserverSettings
+        An instance of the class's own ``Settings``.
+    model : Model or None
+        The auditory model; None where ``needs_model`` is False.
+    """
+
+    Settings: ClassVar[type[ObserverSettings]] = ObserverSettings
+    needs_model: ClassVar[bool] = True
+    needs_sound: ClassVar[bool] = True
+    description: ClassVar[str] = ""
+
+    def __init__(self, settings: ObserverSettings, model: Model | None = None) -> None:
+        self.settings = settings
+        self.model = model
+
+    @property
+    def calibration(self) -> dict[str, Any]:
+        """How the internal noise was set, as JSON-able facts for the result's provenance."""
+        return {"status": "not calibrated"}
+
+    def calibrate(self) -> None:
+        """Set the internal noise; called once before `prepare`. Nothing to do by default."""
+
+    def prepare(self, training: TrainingSounds) -> None:
+        """Build templates or references for all conditions; nothing to do by default.
+
+        Parameters
+        ----------
+        training : TrainingSounds
+            Labelled example sounds of every condition.
+        """
+
+    @abstractmethod
+    def decision_variable(self, intervals: Tensor, condition: Tensor) -> Tensor:
+        """Return one number per interval, higher meaning more target-like, without internal noise.
+
+        Parameters
+        ----------
+        intervals : Tensor (B, I, T)
+            Sounds in pascal.
+        condition : Tensor (B,)
+            Index of each row's condition.
+
+        Returns
+        -------
+        Tensor (B, I)
+            Differentiable with respect to ``intervals``.
+        """
+
+    def noise_std(self, condition: Tensor) -> Tensor:
+        """Return the standard deviation of the internal noise on the decision variable, (B,); 0 by default."""
+        return torch.zeros(condition.shape, dtype=torch.float64, device=condition.device)
+
+    def criterion(self, condition: Tensor) -> Tensor:
+        """Return the decision variable above which a one-interval task is answered "yes", (B,); 0 by default."""
+        return torch.zeros(condition.shape, dtype=torch.float64, device=condition.device)
+
+    def respond(self, trial: Trial) -> Response:
+        """Answer a batch of trials: decision variable plus internal noise, then the largest interval wins.
+
+        Ties are broken at random. In a one-interval task the answer is "yes" above `criterion`.
+        """
+        assert trial.intervals is not None
+        with torch.no_grad():
+            values = self.decision_variable(trial.intervals, trial.condition).to(torch.float64)
+        std = self.noise_std(trial.condition)
+        if bool((std > 0).any()):
+            values = values + std[:, None] * normal(trial.keys, Purpose.INTERNAL_NOISE, 1)[..., 0]
+        return Response(choose(values, trial.keys, self.criterion(trial.condition)), values)
+
+
+def choose(values: Tensor, keys: Keys, criterion: Tensor) -> Tensor:
+    """Return the index of the largest value of each row, ties broken at random; one-interval rows against a criterion.
+
+    Parameters
+    ----------
+    values : Tensor (B, I)
+    keys : Keys (B, I)
+    criterion : Tensor (B,)
+
+    Returns
+    -------
+    Tensor (B,) of int64
+    """
+    if values.shape[1] == 1:
+        return (values[:, 0] > criterion).to(torch.int64)
+    best = values == values.max(dim=1, keepdim=True).values
+    if not bool((best.sum(dim=1) > 1).any()):
+        return best.to(torch.int8).argmax(dim=1)
+    tie = uniform(keys, Purpose.TIE, 1)[..., 0]
+    return torch.where(best, tie, -1.0).argmax(dim=1)

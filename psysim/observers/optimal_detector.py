@@ -1,0 +1,218 @@
+"""The optimal detector of Dau et al.: correlation with a template, and internal noise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import pydantic
+import torch
+from torch import Tensor
+
+from psysim import ops
+from psysim.errors import CalibrationError, SpecError
+from psysim.observers.base import Observer, ObserverSettings, TrainingSounds, register
+from psysim.observers.calibration import IntensityTask, calibrate_intensity, stored, task_facts
+
+if TYPE_CHECKING:
+    from psysim.models.base import Model
+
+__all__ = ["OptimalDetector"]
+
+#: Bytes of working memory that one chunk of intervals may use inside the model.
+CHUNK_BYTES = 512 * 2**20
+
+
+@register("optimal_detector")
+class OptimalDetector(Observer):
+    """Template matching on the internal representation with Gaussian internal noise.
+
+    The template is the mean representation of supra-threshold targets minus that of references, scaled to unit
+    energy. The decision variable of an interval is the inner product of the template with the interval's
+    representation minus the mean reference, divided by the square root of the representation's rate (the density
+    form, independent of that rate). White internal noise on the representation equals independent Gaussian noise of
+    the same variance on every decision variable, because the template has unit energy.
+
+    References
+    ----------
+    Dau, Pueschel and Kohlrausch (1996), J. Acoust. Soc. Am. 99, 3615-3622 (optimal detector, calibration).
+    Dau, Kollmeier and Kohlrausch (1997), J. Acoust. Soc. Am. 102, 2892-2905 and 2906-2919 (modulation filterbank).
+    """
+
+    class Settings(ObserverSettings):
+        """Settings of the optimal detector."""
+
+        template_level: float | None = pydantic.Field(
+            default=None,
+            description="supra-threshold value of the tracked variable for the template; default: the track's start",
+        )
+        template_tokens: int = pydantic.Field(
+            default=10, ge=1, le=10_000, description="number of noise tokens averaged for the template"
+        )
+        template_pairing: Literal["independent", "paired"] = pydantic.Field(
+            default="independent",
+            description="whether target and reference tokens of the template use different or the same noise",
+        )
+        internal_noise_std: float | Literal["calibrated"] = pydantic.Field(
+            default="calibrated",
+            description="standard deviation of the internal noise in the density form (model units times s^0.5), "
+            "or 'calibrated': from the 1-dB level difference of a 1-kHz tone at 60 dB SPL",
+        )
+        calibration_channels: Literal["single", "all"] = pydantic.Field(
+            default="single", description="calibrate with the single channel at the tone, or with all of the model's"
+        )
+        calibration_jnd_db: float = pydantic.Field(default=1.0, gt=0, le=20, description="just-noticeable difference")
+        calibration_n_intervals: int = pydantic.Field(default=3, ge=2, le=10, description="intervals of that task")
+        calibration_target_proportion: float = pydantic.Field(
+            default=2**-0.5, gt=0, lt=1, description="proportion correct at the just-noticeable difference"
+        )
+        criterion_sd: float = pydantic.Field(
+            default=0.5,
+            description="yes/no criterion, in standard deviations of the decision variable of reference intervals",
+        )
+
+    description = "template of supra-threshold minus reference representations, inner product, internal noise"
+    settings: OptimalDetector.Settings
+    model: Model
+
+    def __init__(self, settings: ObserverSettings, model: Model | None = None) -> None:
+        if model is None:
+            raise SpecError("optimal_detector needs an auditory model: add model = \"dau1997\" to the observer.")
+        super().__init__(settings, model)
+        given = self.settings.internal_noise_std
+        self.internal_noise_std = 0.0 if given == "calibrated" else float(given)
+        self._calibration: dict[str, Any] = (
+            {"status": "not calibrated"}
+            if given == "calibrated"
+            else {"status": "given", "internal_noise_std": float(given)}
+        )
+        self.templates = torch.empty(0)
+        self._offset = torch.empty(0)
+        self._criterion = torch.empty(0)
+        self._rate = 0.0
+
+    # -- internal noise ------------------------------------------------------------------------------------------
+
+    @property
+    def calibration(self) -> dict[str, Any]:
+        """How the internal noise was set: facts for the result's provenance."""
+        return self._calibration
+
+    @property
+    def task(self) -> IntensityTask:
+        """The intensity-discrimination task that fixes the internal noise."""
+        return IntensityTask(
+            jnd_db=self.settings.calibration_jnd_db,
+            n_intervals=self.settings.calibration_n_intervals,
+            target_proportion=self.settings.calibration_target_proportion,
+        )
+
+    def calibration_model(self) -> Model:
+        """Return the model used for calibration: the single channel at the tone, or the observer's own."""
+        if self.settings.calibration_channels == "all":
+            return self.model
+        return self.model.restricted(self.task.frequency_hz)
+
+    def calibrate(self) -> None:
+        """Set the internal noise from the 1-dB level difference; taken from the cache if nothing changed."""
+        if self.settings.internal_noise_std != "calibrated":
+            return
+        from psysim import __version__
+
+        model = self.calibration_model()
+        facts = {
+            "observer": "optimal_detector",
+            "model": type(model).__name__,
+            "model_parameters": model.parameters_dict(),
+            "task": task_facts(self.task),
+            "psysim": __version__,
+        }
+        value, _ = stored(facts, lambda: calibrate_intensity(model, self.task))
+        self.internal_noise_std = value
+        self._calibration = {"status": "calibrated", "internal_noise_std": value, **facts}
+
+    def noise_std(self, condition: Tensor) -> Tensor:
+        """Return the internal noise's standard deviation on the decision variable, (B,)."""
+        return torch.full(condition.shape, self.internal_noise_std, dtype=torch.float64, device=condition.device)
+
+    def criterion(self, condition: Tensor) -> Tensor:
+        """Return the yes/no criterion of each row, (B,)."""
+        return self._criterion[condition]
+
+    # -- template ------------------------------------------------------------------------------------------------
+
+    def prepare(self, training: TrainingSounds) -> None:
+        """Build the template of every condition.
+
+        Raises
+        ------
+        CalibrationError
+            If target and reference representations of a condition are equal, so that no template exists.
+        """
+        level = training.start_level if self.settings.template_level is None else self.settings.template_level
+        n_tokens = 1 if training.frozen else self.settings.template_tokens
+        templates, offsets, criteria = [], [], []
+        for condition in range(training.n_conditions):
+            target = self._mean_representation(training, condition, n_tokens, level)
+            reference = self._mean_representation(training, condition, n_tokens, None)
+            difference = target - reference
+            energy = difference.square().sum().sqrt()
+            if not (torch.isfinite(energy) and energy > 0):
+                raise CalibrationError(
+                    f"Condition {condition}: the representation of the target at template_level = {level:g} equals "
+                    "that of the reference, so there is no template. Choose a clearly audible template_level."
+                )
+            template = difference / energy
+            offsets.append((template * reference).sum())
+            templates.append(template.to(self.model.dtype))
+        self.templates = torch.stack(templates)
+        self._offset = torch.stack(offsets)
+        for condition in range(training.n_conditions):
+            criteria.append(self._reference_sd(training, condition, n_tokens) if training.n_intervals == 1 else 0.0)
+        self._criterion = self.settings.criterion_sd * torch.tensor(criteria, dtype=torch.float64)
+
+    def _training_sounds(self, training: TrainingSounds, condition: int, token: Tensor, level: float | None) -> Tensor:
+        index = torch.full_like(token, condition)
+        return training.reference(index, token) if level is None else training.target(index, token, level)
+
+    def _mean_representation(
+        self, training: TrainingSounds, condition: int, n_tokens: int, level: float | None
+    ) -> Tensor:
+        """Return the mean representation, flat and in float64, summed token by token in a fixed order."""
+        first = 0
+        if level is None and self.settings.template_pairing == "independent" and not training.frozen:
+            first = n_tokens  # references get noise tokens of their own
+        total: Tensor | None = None
+        for token in torch.arange(first, first + n_tokens):
+            sound = self._training_sounds(training, condition, token[None], level)
+            with torch.no_grad():
+                representation = self.model.represent(sound)
+            self._rate = representation.fs
+            values = representation.values.flatten().to(torch.float64)
+            total = values if total is None else total.add_(values)
+        assert total is not None
+        return total / n_tokens
+
+    def _reference_sd(self, training: TrainingSounds, condition: int, n_tokens: int) -> float:
+        """Standard deviation of the decision variable of reference intervals: external and internal noise."""
+        external = 0.0
+        if n_tokens > 1:
+            token = torch.arange(2 * n_tokens, 3 * n_tokens)
+            sounds = self._training_sounds(training, condition, token, None)
+            values = self.decision_variable(sounds[:, None], torch.full_like(token, condition))
+            external = float(values.var())
+        return float((external + self.internal_noise_std**2) ** 0.5)
+
+    # -- decision ------------------------------------------------------------------------------------------------
+
+    def decision_variable(self, intervals: Tensor, condition: Tensor) -> Tensor:
+        """Return <R(x) - mean R(reference), template> / sqrt(rate) for every interval, (B, I), in float64."""
+        n_rows, n_intervals, n_samples = intervals.shape
+        sounds = intervals.reshape(n_rows * n_intervals, n_samples)
+        index = condition.repeat_interleave(n_intervals)
+        chunk = max(1, CHUNK_BYTES // self.model.bytes_per_interval(n_samples))
+        products = []
+        for start in range(0, len(sounds), chunk):
+            values = self.model.represent(sounds[start : start + chunk]).values.flatten(1)
+            products.append(ops.template_product(values, self.templates, index[start : start + chunk]))
+        mu = (torch.cat(products) - self._offset[index]) / self._rate**0.5
+        return mu.reshape(n_rows, n_intervals)

@@ -1,0 +1,16 @@
+"""Operators: the recurrences in time that would cost thousands of small launches in plain torch.
+
+Every operator takes signals with the batch first and time last, float64 coefficients, and returns the dtype of
+its signal. It is registered with `torch.library` (namespace ``psysim``), differentiable, bitwise independent of
+the batch around a row, and keeps a NaN in the row where it entered.
+"""
+
+from __future__ import annotations
+
+from psysim.ops._adaptation import adaptation_loops
+from psysim.ops._gammatone import gammatone
+from psysim.ops._modulation import modulation_bank
+from psysim.ops._sosfilt import sosfilt
+from psysim.ops._template import template_product
+
+__all__ = ["adaptation_loops", "gammatone", "modulation_bank", "sosfilt", "template_product"]

@@ -1,0 +1,126 @@
+"""What the operators share: argument checks at the public door, and the dispatch table.
+
+Each operator keeps one `DispatchTable`. A *form* is one implementation (numba on the CPU, later Triton on CUDA)
+with a rule that says when it applies; forms are tried in order. If none applies the call fails and the message
+says what would have worked: nothing falls back silently to a form that is a thousand times slower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from psysim.errors import SpecError
+
+__all__ = ["DispatchTable", "Form", "check_coefficient", "check_signal"]
+
+SIGNAL_DTYPES = (torch.float32, torch.float64)
+
+
+@dataclass(frozen=True)
+class Form:
+    """One implementation of an operator.
+
+    Parameters
+    ----------
+    name : str
+        For messages, for instance ``"numba"``.
+    accepts : str
+        What the form accepts, in words; shown when no form applies.
+    applies : callable
+        ``applies(x) -> bool`` for the signal tensor.
+    run : callable
+        The implementation; called with the operator's arguments.
+    """
+
+    name: str
+    accepts: str
+    applies: Callable[[Tensor], bool]
+    run: Callable[..., Any]
+
+
+@dataclass
+class DispatchTable:
+    """Forms of one operator, best first.
+
+    Parameters
+    ----------
+    op : str
+        Name of the operator, for messages.
+    forms : list of Form
+        Tried in order; the first that applies runs.
+    """
+
+    op: str
+    forms: list[Form] = field(default_factory=list)
+
+    def select(self, x: Tensor) -> Form:
+        """Return the first form that applies to the signal ``x``.
+
+        Raises
+        ------
+        SpecError
+            If none applies; the message names dtype and device, and what would be accepted.
+        """
+        for form in self.forms:
+            if form.applies(x):
+                return form
+        accepted = "; ".join(f"{form.name}: {form.accepts}" for form in self.forms)
+        raise SpecError(
+            f"ops.{self.op} has no implementation for dtype {_name(x.dtype)} on device '{x.device}'. "
+            f"Accepted: {accepted}."
+        )
+
+
+def on_cpu(x: Tensor) -> bool:
+    """Tell whether ``x`` is a float32 or float64 CPU tensor: the rule of all numba forms."""
+    return x.device.type == "cpu" and x.dtype in SIGNAL_DTYPES
+
+
+CPU_ACCEPTS = "float32 or float64 on device 'cpu'"
+
+
+def check_signal(op: str, x: Tensor, dims: Sequence[str], name: str = "x") -> None:
+    """Raise `SpecError` unless ``x`` is a real floating tensor with the named dimensions, none empty."""
+    layout = "(" + ", ".join(dims) + ")"
+    if not isinstance(x, Tensor):
+        raise SpecError(f"ops.{op}: {name} must be a tensor of shape {layout}, got {type(x).__name__}.")
+    if x.dtype not in SIGNAL_DTYPES:
+        raise SpecError(f"ops.{op}: {name} has dtype {_name(x.dtype)}; allowed: float32, float64.")
+    if x.ndim != len(dims):
+        raise SpecError(f"ops.{op}: {name} must have the dimensions {layout}, got shape {tuple(x.shape)}.")
+    if 0 in x.shape:
+        raise SpecError(f"ops.{op}: {name} of shape {tuple(x.shape)} is empty; every dimension of {layout} is at least 1.")
+
+
+def check_coefficient(
+    op: str,
+    name: str,
+    value: Tensor,
+    shapes: Sequence[tuple[int, ...]],
+    like: Tensor,
+    dtype: torch.dtype = torch.float64,
+) -> None:
+    """Raise `SpecError` unless ``value`` has one of ``shapes`` (-1: any size), ``dtype`` and the device of ``like``."""
+    wanted = " or ".join("(" + ", ".join("*" if n < 0 else str(n) for n in shape) + ")" for shape in shapes)
+    if not isinstance(value, Tensor):
+        raise SpecError(f"ops.{op}: {name} must be a {_name(dtype)} tensor of shape {wanted}, got {type(value).__name__}.")
+    if value.dtype != dtype:
+        reason = " (rounded coefficients make slow filters wrong by percents)" if dtype == torch.float64 else ""
+        raise SpecError(f"ops.{op}: {name} has dtype {_name(value.dtype)}; it must be {_name(dtype)}{reason}.")
+    if not any(_matches(value.shape, shape) for shape in shapes):
+        raise SpecError(f"ops.{op}: {name} must have shape {wanted}, got {tuple(value.shape)}.")
+    if value.device != like.device:
+        raise SpecError(f"ops.{op}: {name} is on device '{value.device}' but the signal is on '{like.device}'.")
+
+
+def _matches(shape: Sequence[int], wanted: tuple[int, ...]) -> bool:
+    return len(shape) == len(wanted) and all(w in (-1, n) for n, w in zip(shape, wanted, strict=True))
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
