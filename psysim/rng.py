@@ -40,10 +40,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from enum import IntEnum
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -209,7 +211,7 @@ class Keys:
         return Keys(self.seed, **_broadcast({**current, **new}))
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Keys:
-        return replace(self, **{name: function(getattr(self, name)) for name in _LIMITS})
+        return Keys(self.seed, **{name: function(getattr(self, name)) for name in _LIMITS})
 
     def unsqueeze(self, dim: int) -> Keys:
         """Return keys with a batch dimension of size 1 added at ``dim``."""
@@ -234,7 +236,7 @@ class Keys:
 
 def _broadcast(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     try:
-        shape = torch.broadcast_shapes(*(t.shape for t in tensors.values()))
+        shape = torch.broadcast_shapes(*(t.shape for t in tensors.values()))  # type: ignore[no-untyped-call]
     except RuntimeError as error:
         shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in tensors.items())
         raise SpecError(f"The fields of the keys do not broadcast to one batch shape: {shapes}.") from error
@@ -269,7 +271,8 @@ def philox4x32(counter: Tensor, key: Tensor, rounds: int = 10) -> Tensor:
     """
     c0, c1, c2, c3 = counter.unbind(-1)
     k0, k1 = key.unbind(-1)
-    return torch.stack(torch.broadcast_tensors(*_philox(c0, c1, c2, c3, k0, k1, rounds)), dim=-1)
+    shape = torch.broadcast_shapes(c0.shape, k0.shape)  # type: ignore[no-untyped-call]
+    return torch.stack([w.expand(shape) for w in _philox(c0, c1, c2, c3, k0, k1, rounds)], dim=-1)
 
 
 def _philox(
@@ -292,12 +295,17 @@ def _counters(keys: Keys, purpose: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _words_torch(keys: Keys, purpose: int, n: int) -> Tensor:
-    """Words by torch operations, for any device: (R, n)."""
-    c1, c2, c3 = (c.unsqueeze(-1) for c in _counters(keys, purpose))
-    block = torch.arange((n + 3) // 4, device=keys.device)
-    c1, c2, c3, block = torch.broadcast_tensors(c1, c2, c3, block)
-    out = _philox(block, c1, c2, c3, keys.seed & _MASK, keys.seed >> 32)
-    return torch.stack(out, dim=-1).reshape(c1.shape[0], -1)[:, :n]
+    """Return words by torch operations, for any device: (R, n)."""
+    blocks = torch.arange((n + 3) // 4, device=keys.device)
+    c0, c1, c2, c3 = (
+        c.expand(keys.shape[0], len(blocks)) for c in (blocks, *(c[:, None] for c in _counters(keys, purpose)))
+    )
+    return torch.stack(_philox(c0, c1, c2, c3, keys.seed & _MASK, keys.seed >> 32), dim=-1).flatten(1)[:, :n]
+
+
+def _sqrt(x: Tensor) -> Tensor:
+    """Return the correctly rounded square root; torch's own on the CPU is off by one unit in 1 of 120 values (MKL)."""
+    return torch.from_numpy(np.sqrt(x.numpy())) if x.device.type == "cpu" else x.sqrt()
 
 
 def _box_muller(words: Tensor) -> Tensor:
@@ -317,7 +325,7 @@ def _box_muller(words: Tensor) -> Tensor:
     exponent = ((bits >> 52) - 1023 + halve).double()
     m = (fraction | ((1023 - halve) << 52)).view(torch.float64)
     s = (m - 1.0) / (m + 1.0)
-    r = ((exponent * LN2 + s * horner(LOG_SERIES, s * s)) * -2.0).sqrt()
+    r = _sqrt((exponent * LN2 + s * horner(LOG_SERIES, s * s)) * -2.0)
     quarter = (angle + (1 << 29)) >> 30
     t = ((angle - (quarter << 30)).double() + 0.5) * ANGLE_STEP
     q = t * t
@@ -330,7 +338,7 @@ def _box_muller(words: Tensor) -> Tensor:
 
 
 def _normal_torch(keys: Keys, purpose: int, n: int, dtype: torch.dtype) -> Tensor:
-    """Normals by torch operations, for any device: (R, n)."""
+    """Return normals by torch operations, for any device: (R, n)."""
     return _box_muller(_words_torch(keys, purpose, 4 * ((n + 3) // 4)))[:, :n].to(dtype)
 
 
@@ -357,8 +365,6 @@ def _draw(keys: Keys, purpose: int, n: int, dtype: torch.dtype, *, normals: bool
 
 def _draw_cpu(keys: Keys, purpose: int, out: Tensor, *, normals: bool) -> None:
     """Share the rows among ``torch.get_num_threads()`` threads; the kernels hold no lock and no state."""
-    import numpy as np
-
     from psysim._rng_cpu import normal_rows, word_rows
 
     kernel = normal_rows if normals else word_rows
@@ -372,7 +378,7 @@ def _draw_cpu(keys: Keys, purpose: int, out: Tensor, *, normals: bool) -> None:
         return
     cuts = [rows * i // threads for i in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:
-        parts = [slice(a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+        parts = [slice(a, b) for a, b in pairwise(cuts)]
         list(pool.map(lambda p: kernel(k0, k1, c1[p], c2[p], c3[p], array[p]), parts))
 
 
@@ -501,7 +507,7 @@ def integers(keys: Keys, purpose: int, n: int, high: int) -> Tensor:
     torch.Size([5, 1])
     """
     check_range("high", high, 1, 2**16)
-    upper, lower = words(keys, purpose, 2 * n).unflatten(-1, (n, 2)).unbind(-1)
+    upper, lower = words(keys, purpose, 2 * n).reshape(*keys.shape, n, 2).unbind(-1)
     return (upper * high + (lower * high >> 32)) >> 32
 
 

@@ -5,15 +5,11 @@ device and gradient; integers and lists are taken as float64). This module does 
 
 Three sets of ERB constants are in use in published auditory models; they differ by about 0.3 % and must not be mixed:
 
-====================================  ==================================================================  =============================
-functions                             formula                                                             used by
-====================================  ==================================================================  =============================
-`erb_number`, `erb_number_to_hz`      E = 9.2645 ln(1 + 0.00437 f), and its inverse                       spacing of all filterbanks
-`gammatone_bandwidth_hz`              24.7 + f/9.265                                                      gammatone bandwidth only
-``..._glasberg1990``                  ERB = 24.7 (4.37 f/1000 + 1); E = 21.4 log10(0.00437 f + 1)         text books
-``..._glasberg1990_program``          ERB = 24.673 (0.004368 f + 1); E = 21.366 log10(0.004368 f + 1)     loudness models
-`erb_number_moore1983`                E = 11.17 ln((f + 312)/(f + 14675)) + 43.0                          a few binaural models
-====================================  ==================================================================  =============================
+* `erb_number`, `erb_number_to_hz`: E = 9.2645 ln(1 + 0.00437 f) and its inverse; the spacing of all filterbanks.
+* `gammatone_bandwidth_hz`: 24.7 + f/9.265; the bandwidth of gammatone filters only.
+* ``..._glasberg1990``: ERB = 24.7 (4.37 f/1000 + 1), E = 21.4 log10(0.00437 f + 1); text books.
+* ``..._glasberg1990_program``: ERB = 24.673 (0.004368 f + 1), E = 21.366 log10(0.004368 f + 1); loudness models.
+* `erb_number_moore1983`: E = 11.17 ln((f + 312)/(f + 14675)) + 43.0; a few binaural models.
 """
 
 from __future__ import annotations
@@ -70,7 +66,7 @@ def _operand(x: Any) -> Any:
 
 
 def _call(name: str, x: Any) -> Any:
-    """Apply an elementwise function (``log``, ``log10``, ``exp``, ``abs``, ``sign``); log of 0 is -inf, not an error."""
+    """Apply an elementwise function (``log``, ``log10``, ``exp``, ``abs``, ``sign``); log 0 is -inf, not an error."""
     if hasattr(x, "is_floating_point"):
         return getattr(x, name)()
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

@@ -84,9 +84,10 @@ def report(
     human: Annotated[list[str] | None, typer.Option(help="Human data set to compare with; repeatable.")] = None,
 ) -> None:
     """Render a result as an HTML page with figures and tables."""
+    from psysim.experiments.recording import open_result
     from psysim.reports.report import report as render
 
-    page = render(_existing(result), out or result.with_suffix(".html"), human=human or None)
+    page = render(open_result(_existing(result)), out or result.with_suffix(".html"), human=human or None)
     typer.echo(f"Report: {page}")
 
 

@@ -88,7 +88,10 @@ class _Bar:
         known = progress.tracks_done > 0 and rate > 0
         speed = f"{rate:.0f} trials/s" + (f", {_duration(left / rate)} left" if known else "")
         self._bar.update(
-            self._task, completed=progress.tracks_done, total=progress.tracks_total, speed=f"{speed} ({progress.observer})"
+            self._task,
+            completed=progress.tracks_done,
+            total=progress.tracks_total,
+            speed=f"{speed} ({progress.observer})",
         )
 
 
@@ -97,5 +100,3 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-

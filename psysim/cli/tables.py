@@ -93,7 +93,9 @@ LISTS: dict[str, Callable[[], Rows]] = {
 
 def frame_rows(frame: pd.DataFrame) -> Rows:
     """Return a table's rows as text; numbers with three significant decimals."""
-    return [{str(c): _text(v) for c, v in zip(frame.columns, row, strict=True)} for row in frame.itertuples(index=False)]
+    return [
+        {str(c): _text(v) for c, v in zip(frame.columns, row, strict=True)} for row in frame.itertuples(index=False)
+    ]
 
 
 def _text(value: object) -> str:
@@ -112,16 +114,18 @@ def show_thresholds(dataset: xr.Dataset) -> None:
 
 def show_info(result: Path) -> None:
     """Print a result's title, size, thresholds and provenance."""
-    from psysim.results import store
+    from psysim.experiments.recording import open_result
 
-    dataset = store.load(result)
+    dataset = open_result(result)
     sizes = " x ".join(f"{dataset.sizes[d]} {d}s" for d in ("condition", "observer", "track"))
     state = "complete" if dataset.attrs["complete"] else "not complete: continue with psysim run FILE --resume"
     typer.echo(f"{dataset.attrs['title']}\n{sizes}; {state}\n")
     show_thresholds(dataset)
     facts = json.loads(dataset.attrs["provenance"])
     typer.echo("\nProvenance")
-    show([{"what": key, "value": value if isinstance(value, str) else json.dumps(value)} for key, value in facts.items()])
+    show(
+        [{"what": key, "value": value if isinstance(value, str) else json.dumps(value)} for key, value in facts.items()]
+    )
 
 
 def show_plan(spec: ExperimentSpec, plan: Plan) -> None:

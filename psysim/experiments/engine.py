@@ -307,4 +307,3 @@ def replay(procedure: Procedure, spec: ExperimentSpec, observer: int, records: n
         after = procedure.record(before, records["correct"][rows].astype(bool), invalid=invalid)
         state = state.put(index, after)
     return state
-

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from psysim.errors import StoreError
 from psysim.experiments.spec import ExperimentSpec
 from psysim.results import store
-from psysim.results.journal import Journal, record_dtype
+from psysim.results.journal import Journal, fill, read_journal, record_dtype
 from psysim.results.schema import empty_dataset
 
 if TYPE_CHECKING:
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
     from psysim.procedures import Procedure
 
-__all__ = ["Recorder", "build_dataset", "provenance"]
+__all__ = ["Recorder", "build_dataset", "open_result", "provenance"]
+
+#: Most trials that a track can have: half the trial range of the random-number keys.
+TRIAL_LIMIT = 2**23
 
 
 class Recorder:
@@ -32,18 +35,16 @@ class Recorder:
 
     Parameters
     ----------
-    spec : ExperimentSpec
+    n_intervals : int
     out : Path or None
     journal : Journal or None
     """
 
-    def __init__(self, spec: ExperimentSpec, out: Path | None, journal: Journal | None) -> None:
+    def __init__(self, n_intervals: int, out: Path | None = None, journal: Journal | None = None) -> None:
         self._out = out
         self._journal = journal
-        self._dtype = record_dtype(spec.task.n_intervals)
-        self._blocks: list[npt.NDArray[Any]] = []
-        if journal is not None:
-            self._blocks.append(journal.records())
+        self._dtype = record_dtype(n_intervals)
+        self._blocks: list[npt.NDArray[Any]] = [] if journal is None else [journal.records()]
 
     @classmethod
     def start(cls, spec: ExperimentSpec, out: str | Path | None, resume: bool) -> Self:
@@ -54,31 +55,26 @@ class Recorder:
         StoreError
             If a result is there and ``resume`` is False, or it belongs to another experiment.
         """
+        n_intervals = spec.task.n_intervals
         if out is None:
-            return cls(spec, None, None)
+            return cls(n_intervals)
         out = Path(out)
         state = store.state_of(out)
         if state == "complete":
             raise StoreError(f"{out} exists and is complete. Choose another --out, or --resume to keep it as it is.")
         if state == "partial" and not resume:
             raise StoreError(f"{out} was begun and interrupted. Add --resume to continue it, or choose another --out.")
-        partial = store.partial_path(out)
         if state == "absent":
-            header = {
-                "spec_toml": spec.to_toml(),
-                "spec_identity": spec.identity(),
-                "title": spec.title,
-                "n_intervals": spec.task.n_intervals,
-            }
-            return cls(spec, out, Journal.create(partial, header))
-        journal = Journal.open(partial)
+            header = {"spec_toml": spec.to_toml(), "spec_identity": spec.identity(), "dims": _dims(spec)}
+            return cls(n_intervals, out, Journal.create(store.partial_path(out), header))
+        journal = Journal.open(store.partial_path(out))
         if journal.header.get("spec_identity") != spec.identity():
             journal.close()
             raise StoreError(
                 f"{out} was begun with another experiment description, so it cannot be continued with this one. "
-                f"Use the same file, --profile, --set, --seed and --tracks as before, or another --out."
+                "Use the same file, --profile, --set, --seed and --tracks as before, or another --out."
             )
-        return cls(spec, out, journal)
+        return cls(n_intervals, out, journal)
 
     def append(self, **columns: npt.NDArray[Any]) -> None:
         """Keep one trial of every live lane; on disk when this returns."""
@@ -100,8 +96,7 @@ class Recorder:
     def finish(self, dataset: xr.Dataset) -> None:
         """Store the complete dataset and remove the journal."""
         if self._out is not None and self._journal is not None:
-            store.save(dataset, self._out)
-            self._journal.remove()
+            store.finish(self._journal, dataset, self._out)
 
     def __enter__(self) -> Self:
         return self
@@ -111,6 +106,16 @@ class Recorder:
     ) -> None:
         if self._journal is not None:
             self._journal.close()
+
+
+def _dims(spec: ExperimentSpec) -> dict[str, int]:
+    return {
+        "condition": len(spec.conditions),
+        "observer": len(spec.observers),
+        "track": spec.run.n_tracks,
+        "trial": int(spec.procedure.get("max_trials", TRIAL_LIMIT)),
+        "interval": spec.task.n_intervals,
+    }
 
 
 def build_dataset(
@@ -133,7 +138,7 @@ def build_dataset(
     -------
     xarray.Dataset
     """
-    from psysim.experiments.engine import lane_parts, replay
+    from psysim.experiments.engine import replay
     from psysim.stimuli import registry as stimuli
 
     tracked = stimuli.get(spec.stimulus_kind).tracked[spec.tracks]
@@ -156,10 +161,7 @@ def build_dataset(
             "target_proportion": float(procedure.target_proportion),
         },
     )
-    condition, observer, track = lane_parts(records["lane"], spec)
-    place = (condition, observer, track, records["trial"])
-    for name in ("level", "target_interval", "response", "correct", "reversal", "decision_variable"):
-        dataset[name].values[place] = records[name]
+    dataset = fill(dataset, records)
     shape = (len(spec.conditions), spec.run.n_tracks)
     for index in range(len(spec.observers)):
         summary = procedure.summary(replay(procedure, spec, index, records))
@@ -188,3 +190,21 @@ def provenance(spec: ExperimentSpec, device: str, calibration: dict[str, Any]) -
         "numba": numba.__version__,
         "calibration": calibration,
     }
+
+
+def open_result(path: str | Path) -> xr.Dataset:
+    """Return a result: a complete one as stored, an unfinished one assembled from its journal.
+
+    Raises
+    ------
+    StoreError
+        If there is no result of that name, or it is damaged.
+    """
+    from psysim.experiments.engine import make_procedure
+    from psysim.experiments.spec import loads
+
+    if store.state_of(path) != "partial":
+        return store.load(path)
+    header, records = read_journal(store.partial_path(path))
+    spec = loads(header["spec_toml"], source=f"{path} (unfinished)")
+    return build_dataset(spec, make_procedure(spec), records, provenance(spec, "unknown", {}), complete=False)

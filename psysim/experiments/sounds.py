@@ -81,9 +81,7 @@ class Sounds:
         if not self._options:
             return self._generate_alike(condition, level, keys, rove_db, {})
         sounds = torch.zeros((len(condition), self.n_samples), dtype=self.dtype, device=self.device)
-        combinations = {
-            tuple(values[c] for values in self._options.values()): None for c in range(self.n_conditions)
-        }
+        combinations = {tuple(values[c] for values in self._options.values()): None for c in range(self.n_conditions)}
         for combination in combinations:
             members = [
                 c
@@ -175,9 +173,7 @@ class Sounds:
         position = torch.arange(n_intervals, device=self.device)[None, :]
         levels = torch.where(position == target[:, None], level[:, None], self.spec.reference)
         flat = condition[:, None].expand(n_rows, n_intervals).reshape(-1)
-        sounds = self.generate(
-            flat, levels.reshape(-1), self._noise_keys(keys).reshape(-1), self._rove(keys)
-        )
+        sounds = self.generate(flat, levels.reshape(-1), self._noise_keys(keys).reshape(-1), self._rove(keys))
         return sounds.reshape(n_rows, n_intervals, -1)
 
     def _rove(self, keys: Keys) -> Tensor | None:

@@ -332,7 +332,7 @@ class _Checker:
             values.setdefault("level_max", tracked.maximum)
             values.setdefault("harder", tracked.harder)
         settings = self.settings(kind.Settings, values, "procedure")
-        return settings.model_dump() if settings is not None else {}
+        return settings.model_dump(exclude_unset=True) if settings is not None else {}
 
     def observers(self, fs: float) -> tuple[ObserverSpec, ...]:
         entries = self.tables.get("observers", [])

@@ -76,7 +76,7 @@ class OptimalDetector(Observer):
 
     def __init__(self, settings: ObserverSettings, model: Model | None = None) -> None:
         if model is None:
-            raise SpecError("optimal_detector needs an auditory model: add model = \"dau1997\" to the observer.")
+            raise SpecError('optimal_detector needs an auditory model: add model = "dau1997" to the observer.')
         super().__init__(settings, model)
         given = self.settings.internal_noise_std
         self.internal_noise_std = 0.0 if given == "calibrated" else float(given)

@@ -104,4 +104,3 @@ class SimulatedListener(Observer):
             shift = 1 + (draw[:, 1] * (n_intervals - 1)).to(torch.int64)
             choice = torch.where(correct, trial.target, (trial.target + shift) % n_intervals)
         return Response(choice, torch.full((n_rows, n_intervals), torch.nan, dtype=torch.float64))
-

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import IntEnum
-from typing import Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -116,7 +116,7 @@ class TrackState:
         """
         lanes = _lane_index(index, len(self))
         if len(lanes) != len(other) or len(np.unique(lanes)) != len(lanes):
-            raise SpecError(f"put: {len(lanes)} lanes (each at most once) are needed for a state of {len(other)} lanes.")
+            raise SpecError(f"put: {len(other)} lanes are put, so as many are needed, each once; got {lanes.tolist()}.")
         _check_same_rule([self, other])
         arrays = {}
         for name, array in self.to_arrays().items():
@@ -237,7 +237,7 @@ class ProcedureSettings(BaseModel):
     )
 
 
-class Procedure(ABC, Generic[StateT]):
+class Procedure(ABC):
     """A tracking rule over lanes.
 
     A rule is one subclass in one file: a `Settings` model, a `State`, and the four methods below.
@@ -272,7 +272,7 @@ class Procedure(ABC, Generic[StateT]):
         """Proportion correct at which the rule settles, in the limit of small steps."""
 
     @abstractmethod
-    def init(self, n_lanes: int, level_start: ArrayLike | None = None) -> StateT:
+    def init(self, n_lanes: int, level_start: ArrayLike | None = None) -> TrackState:
         """Return ``n_lanes`` fresh tracks.
 
         Parameters
@@ -283,14 +283,14 @@ class Procedure(ABC, Generic[StateT]):
             Starting levels that replace the setting (for a start that differs between conditions or is roved).
         """
 
-    def next_level(self, state: StateT) -> FloatArray:
+    def next_level(self, state: TrackState) -> FloatArray:
         """Return the level of the next trial of each lane, shape (B,); for ended tracks the level they ended with."""
         return state.level
 
     @abstractmethod
     def record(
-        self, state: StateT, correct: ArrayLike, live: ArrayLike | None = None, invalid: ArrayLike | None = None
-    ) -> StateT:
+        self, state: TrackState, correct: ArrayLike, live: ArrayLike | None = None, invalid: ArrayLike | None = None
+    ) -> TrackState:
         """Return the state after one trial; ``state`` itself is unchanged.
 
         Parameters
@@ -306,7 +306,7 @@ class Procedure(ABC, Generic[StateT]):
         """
 
     @abstractmethod
-    def summary(self, state: StateT) -> TrackSummary:
+    def summary(self, state: TrackState) -> TrackSummary:
         """Return thresholds, their errors, counts and status of all lanes."""
 
     @abstractmethod
@@ -314,11 +314,11 @@ class Procedure(ABC, Generic[StateT]):
         """Return the rule in sentences for the Methods section of a paper."""
 
 
-registry: Registry[type[Procedure[Any]]] = Registry(
+registry: Registry[type[Procedure]] = Registry(
     "procedure", "psysim.procedures", ("psysim.procedures.up_down", "psysim.procedures.weighted")
 )
 
-ProcedureT = TypeVar("ProcedureT", bound=Procedure[Any])
+ProcedureT = TypeVar("ProcedureT", bound=Procedure)
 
 
 def register(name: str) -> Callable[[type[ProcedureT]], type[ProcedureT]]:
@@ -347,7 +347,7 @@ def settings_message(error: ValidationError, settings: type[BaseModel], table: s
     lines = []
     for item in error.errors(include_url=False):
         key = ".".join([table, *(str(part) for part in item["loc"])])
-        message = item["msg"].removeprefix("Value error, ")
+        message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
         if item["type"] == "extra_forbidden":
             name = str(item["loc"][-1])
             known = ", ".join(settings.model_fields)
@@ -356,10 +356,10 @@ def settings_message(error: ValidationError, settings: type[BaseModel], table: s
             field = settings.model_fields.get(str(item["loc"][-1]))
             lines.append(f"{key} is missing: {field.description if field else message}.")
         elif not item["loc"]:
-            lines.append(f"{table}.{message}")
+            lines += [f"{table}.{line}" for line in message.splitlines()]
         else:
             hint = did_you_mean(item["input"], _quoted(message)) if item["type"] == "literal_error" else ""
-            lines.append(f"{key} = {item['input']!r} is not usable: {message[0].lower()}{message[1:]}.{hint}")
+            lines.append(f"{key} = {item['input']!r} {message}.{hint}")
     return "\n".join(lines)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import pairwise
-from typing import Literal, Self
+from itertools import chain, pairwise
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from psysim.procedures.base import ProcedureSettings
 
 __all__ = ["StaircaseSettings"]
+
+DEFAULT_N_REVERSALS = 8
 
 
 class StaircaseSettings(ProcedureSettings):
@@ -54,7 +56,11 @@ class StaircaseSettings(ProcedureSettings):
         default="reversals",
         description="what ends the track: n_reversals reached; n_trials reached; both reached; or one of them reached",
     )
-    n_reversals: int = Field(default=8, ge=2, description="reversals at the smallest step that the stop rule asks for")
+    n_reversals: int | None = Field(
+        default=None,
+        ge=2,
+        description="reversals at the smallest step that the stop rule asks for, if it does; 8 if not given",
+    )
     n_trials: int | None = Field(default=None, ge=1, description="trials that the stop rule asks for, if it does")
     max_trials: int = Field(
         default=200, ge=1, le=2**23, description="a track that has not stopped by then ends with the status max_trials"
@@ -78,7 +84,8 @@ class StaircaseSettings(ProcedureSettings):
         "the upper plus (1 - upper_weight) times the lower average; if not, all are averaged together",
     )
     even_reversals: bool = Field(
-        default=True, description="average an even number of reversals: the earliest is left out if there is one too many"
+        default=True,
+        description="average an even number of reversals: the earliest is left out if there is one too many",
     )
     reversals_at_limit: bool = Field(
         default=True,
@@ -92,9 +99,33 @@ class StaircaseSettings(ProcedureSettings):
         "refused, after which the track ends with the status at_floor or at_ceiling",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        """Give n_reversals its default where the stop rule counts reversals; elsewhere it stays empty."""
+        if (
+            isinstance(values, dict)
+            and values.get("n_reversals") is None
+            and "reversals" in str(values.get("stop", "reversals"))
+        ):
+            return {**values, "n_reversals": DEFAULT_N_REVERSALS}
+        return values
+
+    @field_validator("steps")
+    @classmethod
+    def _check_steps(cls, steps: list[float]) -> list[float]:
+        if not steps:
+            raise ValueError("must have at least one step size, for instance [4.0, 2.0, 1.0]")
+        if not all(0 < step < math.inf for step in steps):
+            raise ValueError("must have sizes above 0 only; the rule gives the direction")
+        if any(later >= earlier for earlier, later in pairwise(steps)):
+            raise ValueError(f"must be descending, the largest first: {sorted(set(steps), reverse=True)}")
+        return steps
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        problems = [*self._level_problems(), *self._step_problems(), *self._stop_problems(), *self._threshold_problems()]
+        parts = (self._level_problems(), self._step_problems(), self._stop_problems(), self._threshold_problems())
+        problems = list(chain.from_iterable(parts))
         if problems:
             raise ValueError("\n".join(problems))
         return self
@@ -123,24 +154,17 @@ class StaircaseSettings(ProcedureSettings):
                 )
 
     def _step_problems(self) -> Iterator[str]:
-        if not self.steps:
-            yield "steps = [] is empty: give at least one step size, for instance steps = [4.0, 2.0, 1.0]."
-            return
-        if not all(0 < step < math.inf for step in self.steps):
-            yield f"steps = {self.steps} has entries that are not above 0: give sizes; the rule gives the direction."
-        elif any(b >= a for a, b in pairwise(self.steps)):
-            ordered = sorted(set(self.steps), reverse=True)
-            yield f"steps = {self.steps} is not descending: the largest comes first, for instance steps = {ordered}."
-        elif self.step_unit == "level" and self.steps[-1] >= self.level_max - self.level_min > 0:
+        if self.step_unit == "level" and self.steps[-1] >= self.level_max - self.level_min > 0:
             yield (
                 f"steps = {self.steps}: the smallest is not smaller than the range from level_min = {self.level_min:g} "
                 f"to level_max = {self.level_max:g}: choose smaller steps or wider limits."
             )
         given, wanted = self.step_change_at, self.step_change == "at_reversals"
         if wanted and given is None:
+            example = list(range(2, 2 * len(self.steps), 2))
             yield (
                 "step_change_at is missing: step_change = 'at_reversals' needs the numbers of "
-                f"{len(self.steps) - 1} reversals, for instance step_change_at = {list(range(2, 2 * len(self.steps), 2))}."
+                f"{len(self.steps) - 1} reversals, for instance step_change_at = {example}."
             )
         elif given is not None and not wanted:
             yield (
@@ -169,16 +193,16 @@ class StaircaseSettings(ProcedureSettings):
                 f"n_trials = {self.n_trials} is more than max_trials = {self.max_trials}, "
                 "so the stop rule could never be met: raise max_trials."
             )
-        if not uses_reversals and "n_reversals" in self.model_fields_set:
+        if not uses_reversals and self.n_reversals is not None:
             yield f"n_reversals = {self.n_reversals} is not used by stop = '{self.stop}': remove it or change stop."
-        if uses_reversals and self.n_reversals >= self.max_trials:
+        if uses_reversals and self.n_reversals is not None and self.n_reversals >= self.max_trials:
             yield (
                 f"n_reversals = {self.n_reversals} cannot be reached in max_trials = {self.max_trials} trials: "
                 "raise max_trials or lower n_reversals."
             )
 
     def _threshold_problems(self) -> Iterator[str]:
-        last_n, uses_reversals = self.threshold_n_reversals, "reversals" in self.stop.split("_")
+        last_n, measured = self.threshold_n_reversals, self.n_reversals
         if self.threshold_from == "last_n_reversals":
             if last_n is None:
                 yield (
@@ -190,20 +214,20 @@ class StaircaseSettings(ProcedureSettings):
                     f"threshold_n_reversals = {last_n} is odd, but even_reversals = true: "
                     f"choose {last_n + 1}, or set even_reversals = false."
                 )
-            elif uses_reversals and last_n > self.n_reversals:
+            elif self.stop.startswith("reversals") and measured is not None and last_n > measured:
                 yield (
-                    f"threshold_n_reversals = {last_n} is more than the n_reversals = {self.n_reversals} at the smallest "
-                    "step: raise n_reversals, or lower threshold_n_reversals."
+                    f"threshold_n_reversals = {last_n} is more than n_reversals = {measured}: "
+                    "raise n_reversals, or lower threshold_n_reversals."
                 )
         elif last_n is not None:
             yield (
                 f"threshold_n_reversals = {last_n} is used by threshold_from = 'last_n_reversals' only: "
                 "remove it, or set threshold_from."
             )
-        elif self.stop == "reversals" and self.even_reversals and self.n_reversals % 2:
+        elif self.stop == "reversals" and self.even_reversals and measured is not None and measured % 2:
             yield (
-                f"n_reversals = {self.n_reversals} is odd, but even_reversals = true would leave one out: "
-                f"choose {self.n_reversals + 1}, or set even_reversals = false."
+                f"n_reversals = {measured} is odd, but even_reversals = true would leave one out: "
+                f"choose {measured + 1}, or set even_reversals = false."
             )
         if self.upper_weight is not None and not (self.even_reversals and self.reversals_at_limit):
             yield (

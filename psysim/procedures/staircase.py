@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from psysim.errors import SpecError
+from psysim.procedures.averaging import average_reversals
 from psysim.procedures.base import (
     BoolArray,
     FloatArray,
@@ -77,7 +78,7 @@ class StaircaseState(TrackState):
     touched_limit: BoolArray
 
 
-class Staircase(Procedure[StaircaseState]):
+class Staircase(Procedure):
     """Base of the up-down rules; see `UpDown` and `WeightedUpDown`.
 
     A subclass gives `n_up`, `n_down`, `easier_ratio` and, if it has one, `initial_rule`.
@@ -124,7 +125,7 @@ class Staircase(Procedure[StaircaseState]):
         return False
 
     def _move_table(self) -> FloatArray:
-        """Moves by (direction + 1, step index): summands, or factors for steps in dB."""
+        """Return the moves by (direction + 1, step index): summands, or factors for steps in dB."""
         s = self.rule
         harder = np.array(s.steps)
         moves = np.zeros((3, len(harder)))
@@ -149,7 +150,7 @@ class Staircase(Procedure[StaircaseState]):
         if s.threshold_from == "last_n_reversals":
             return s.threshold_n_reversals or MIN_AVERAGED
         if s.stop in ("reversals", "reversals_or_trials"):
-            return s.n_reversals
+            return s.n_reversals or MIN_AVERAGED
         trials = s.n_trials if s.stop == "trials" and s.n_trials else s.max_trials
         # a pair of reversals takes at least n_up + n_down trials; one more for each end of the track
         return max(MIN_AVERAGED, 2 * trials // (self.n_up + self.n_down) + 2)
@@ -197,10 +198,10 @@ class Staircase(Procedure[StaircaseState]):
         )
 
     def record(
-        self, state: StaircaseState, correct: ArrayLike, live: ArrayLike | None = None, invalid: ArrayLike | None = None
+        self, state: TrackState, correct: ArrayLike, live: ArrayLike | None = None, invalid: ArrayLike | None = None
     ) -> StaircaseState:
         """Return the state after one trial of every live lane; ``state`` is unchanged. See `Procedure.record`."""
-        n_lanes = len(state)
+        state, n_lanes = _own(state), len(state)
         right = as_lane_mask("correct", correct, n_lanes)
         counted = ~state.done
         if live is not None:
@@ -283,7 +284,7 @@ class Staircase(Procedure[StaircaseState]):
         return levels
 
     def _n_stored(self, state: StaircaseState) -> NDArray[np.int32]:
-        """Number of reversals that were put in the buffer."""
+        """Return the number of reversals that were put in the buffer."""
         return state.n_reversals if self.rule.threshold_from == "last_n_reversals" else state.n_measured
 
     def _status(
@@ -297,7 +298,7 @@ class Staircase(Procedure[StaircaseState]):
     ) -> NDArray[np.int8]:
         """Status of the active lanes after a trial: the stop rule first, then the limits, then max_trials."""
         s = self.rule
-        enough, late = n_measured >= s.n_reversals, n_trials >= (s.n_trials or s.max_trials)
+        enough, late = n_measured >= (s.n_reversals or 0), n_trials >= (s.n_trials or s.max_trials)
         available = n_reversals if s.threshold_from == "last_n_reversals" else n_measured
         usable = available >= MIN_AVERAGED
         met = {
@@ -313,19 +314,19 @@ class Staircase(Procedure[StaircaseState]):
         status = np.where(held, at_limit, status)
         return np.where(met & usable, np.int8(Status.CONVERGED), status)
 
-    def summary(self, state: StaircaseState) -> TrackSummary:
+    def summary(self, state: TrackState) -> TrackSummary:
         """Return the thresholds and how the tracks ended. See `TrackSummary`.
 
-        The standard error comes from the midpoints of successive pairs of reversals (their standard deviation over
-        the root of their number; times 1.2533, the value for normal data, for a median). With one pair it is NaN.
+        For the standard error see `psysim.procedures.averaging.average_reversals`.
         """
-        s = self.rule
+        s, state = self.rule, _own(state)
         with_threshold = np.isin(state.status, (Status.CONVERGED, Status.MAX_TRIALS))
         stored = np.minimum(self._n_stored(state), state.reversal_levels.shape[1])
         n = np.where(with_threshold & (stored >= MIN_AVERAGED), stored - stored % 2 if s.even_reversals else stored, 0)
         newest_first = self._newest_first(state)
         levels = 20.0 * np.log10(newest_first) if s.step_unit == "db" else newest_first
-        threshold, sem = self._average(levels, n, state.direction)
+        # the newest reversal is an upper one if the track has been falling since
+        threshold, sem = average_reversals(levels, n, state.direction < 0, s.threshold_statistic, s.upper_weight)
         if s.step_unit == "db":
             threshold = 10.0 ** (threshold / 20.0)
             sem = sem * threshold * np.log(10.0) / 20.0  # first order
@@ -340,36 +341,10 @@ class Staircase(Procedure[StaircaseState]):
         )
 
     def _newest_first(self, state: StaircaseState) -> FloatArray:
-        """Levels of the buffer from the newest to the oldest; NaN where none was stored."""
+        """Return the stored reversal levels from the newest to the oldest; NaN where none was stored."""
         size = state.reversal_levels.shape[1]
         order = (self._n_stored(state)[:, np.newaxis] - 1 - np.arange(size)) % size
         return np.take_along_axis(state.reversal_levels, order, axis=1)
-
-    def _average(
-        self, levels: FloatArray, n: NDArray[np.integer[Any]], direction: NDArray[np.int8]
-    ) -> tuple[FloatArray, FloatArray]:
-        """Average of the newest ``n`` reversals of each lane and its standard error."""
-        s = self.rule
-        average = _masked_median if s.threshold_statistic == "median" else _masked_mean
-        used = np.arange(levels.shape[1]) < n[:, np.newaxis]
-        pairs = levels.shape[1] // 2
-        newer, older = levels[:, : 2 * pairs : 2], levels[:, 1 : 2 * pairs : 2]
-        # the newest reversal is an upper one if the track has been falling since
-        newest_is_upper = (direction < 0)[:, np.newaxis]
-        upper, lower = np.where(newest_is_upper, newer, older), np.where(newest_is_upper, older, newer)
-        pair_used = np.arange(pairs) < (n // 2)[:, np.newaxis]
-        weight = 0.5 if s.upper_weight is None else s.upper_weight
-        if s.upper_weight is None:
-            threshold = average(levels, used)
-        else:
-            threshold = weight * average(upper, pair_used) + (1.0 - weight) * average(lower, pair_used)
-        midpoints = weight * upper + (1.0 - weight) * lower
-        n_pairs = n // 2
-        centre = _masked_mean(midpoints, pair_used)
-        squares = np.where(pair_used, (midpoints - centre[:, np.newaxis]) ** 2, 0.0).sum(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            sem = np.where(n_pairs >= 2, np.sqrt(squares / (n_pairs - 1) / n_pairs), np.nan)
-        return threshold, sem * (1.2533 if s.threshold_statistic == "median" else 1.0)
 
     def describe(self) -> str:
         """Return steps, limits, stop rule and threshold in sentences (subclasses put the rule itself in front)."""
@@ -386,11 +361,12 @@ class Staircase(Procedure[StaircaseState]):
         sizes = f"The step size was {steps}{unit}"
         if len(s.steps) > 1:
             sizes += f", changed {change} {s.step_change_timing.split('_')[0]} the move away from it"
+        reversals, trials = f"{s.n_reversals} reversals at the smallest step", f"{s.n_trials} trials"
         stop = {
-            "reversals": f"after {s.n_reversals} reversals at the smallest step",
-            "trials": f"after {s.n_trials} trials",
-            "reversals_and_trials": f"after at least {s.n_reversals} reversals at the smallest step and {s.n_trials} trials",
-            "reversals_or_trials": f"after {s.n_reversals} reversals at the smallest step or {s.n_trials} trials",
+            "reversals": f"after {reversals}",
+            "trials": f"after {trials}",
+            "reversals_and_trials": f"after at least {reversals} and {trials}",
+            "reversals_or_trials": f"after {reversals} or {trials}",
         }[s.stop]
         which = (
             "all reversals at the smallest step"
@@ -400,22 +376,14 @@ class Staircase(Procedure[StaircaseState]):
         kind = "geometric mean" if s.step_unit == "db" and s.threshold_statistic == "mean" else s.threshold_statistic
         weighted = "" if s.upper_weight is None else f", upper reversals weighted by {s.upper_weight:g}"
         return (
-            f"{sizes}. Tracks started at {s.level_start:g}, within the limits {s.level_min:g} and {s.level_max:g}, and "
-            f"ended {stop}, at most {s.max_trials} trials. The threshold is the {kind} of the levels at {which}{weighted}."
+            f"{sizes}. Tracks started at {s.level_start:g}, within the limits {s.level_min:g} and {s.level_max:g}. "
+            f"They ended {stop}, or at {s.max_trials} trials. "
+            f"The threshold is the {kind} of the levels at {which}{weighted}."
         )
 
 
-def _masked_mean(values: FloatArray, used: BoolArray) -> FloatArray:
-    """Mean over the last axis of the entries that are used; NaN where none is."""
-    n = used.sum(axis=1)
-    total = np.where(used, values, 0.0).sum(axis=1)
-    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
-
-
-def _masked_median(values: FloatArray, used: BoolArray) -> FloatArray:
-    """Median over the last axis of the entries that are used; NaN where none is."""
-    n = used.sum(axis=1)
-    ordered = np.sort(np.where(used, values, np.inf), axis=1)
-    low, high = np.maximum(n - 1, 0) // 2, n // 2
-    middle = np.take_along_axis(ordered, np.stack([low, np.minimum(high, ordered.shape[1] - 1)], axis=1), axis=1)
-    return np.where(n > 0, np.where(n > 0, middle[:, 0], 0.0) / 2 + np.where(n > 0, middle[:, 1], 0.0) / 2, np.nan)
+def _own(state: TrackState) -> StaircaseState:
+    """Return ``state`` with its type, or raise if it belongs to another kind of rule."""
+    if not isinstance(state, StaircaseState):
+        raise SpecError(f"An up-down rule works on a StaircaseState made by its init, not on a {type(state).__name__}.")
+    return state

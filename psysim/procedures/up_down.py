@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
-from psysim.procedures.base import ProcedureSettings, register
+from psysim.procedures.base import register
 from psysim.procedures.settings import StaircaseSettings
 from psysim.procedures.staircase import Staircase
 
@@ -144,5 +144,3 @@ class UpDown(Staircase):
             f"A {self.n_up}-up {self.n_down}-down rule{ratio}{first} tracked "
             f"{100 * self.target_proportion:.1f} % correct (Levitt, 1971). {super().describe()}"
         )
-
-

@@ -1,0 +1,94 @@
+"""The interface of an auditory model: sound in, internal representation out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from psysim.errors import SpecError
+from psysim.registry import Registry
+from psysim.stages.base import AuditoryModule
+
+__all__ = ["Model", "Representation", "register", "registry"]
+
+registry: Registry[type[Model]] = Registry("model", "psysim.models", ("psysim.models.dau1997",))
+register = registry.register
+
+
+@dataclass(frozen=True)
+class Representation:
+    """Internal representation of a batch of sounds, dense, with its axes.
+
+    Attributes
+    ----------
+    values : Tensor (B, F, M, T)
+        Output in the model's unit; 0 where a filter is absent.
+    valid : Tensor (F, M) of bool
+        Which modulation filters an auditory channel has.
+    fc : Tensor (F,)
+        Centre frequencies of the auditory channels, Hz, float64.
+    mfc : Tensor (M,)
+        Centre frequencies of the modulation filters, Hz, float64.
+    fs : float
+        Rate of the time axis, Hz.
+    """
+
+    values: Tensor
+    valid: Tensor
+    fc: Tensor
+    mfc: Tensor
+    fs: float
+
+
+class Model(AuditoryModule, ABC):
+    """An auditory model.
+
+    A model takes sound in pascal, keeps no state from one call to the next, and treats every row of a batch on its own:
+    a row's output is bitwise the same whatever rows are beside it. Fixed constants are float64 buffers; with
+    ``learnable=True`` they are parameters.
+    """
+
+    @abstractmethod
+    def forward(self, audio: Tensor) -> Any:
+        """Return the documented public output of the model for ``audio`` (T,) or (B, T) in pascal."""
+
+    @abstractmethod
+    def represent(self, audio: Tensor) -> Representation:
+        """Return the dense internal representation of ``audio`` (B, T) in pascal; (T,) counts as one row."""
+
+    @abstractmethod
+    def parameters_dict(self) -> dict[str, Any]:
+        """Return the constructor arguments as JSON-able values: ``type(model)(**model.parameters_dict())`` is its twin."""
+
+    @abstractmethod
+    def bytes_per_interval(self, n_samples: int) -> int:
+        """Return an estimate of the memory in bytes that `represent` needs at its peak per row of ``n_samples``."""
+
+    def restricted(self, frequency_hz: float) -> Self:
+        """Return the same model with the one auditory channel at ``frequency_hz``, on the same device.
+
+        Raises
+        ------
+        SpecError
+            If the model has no such form.
+        """
+        raise SpecError(f"{type(self).__name__} cannot be restricted to one channel at {frequency_hz:g} Hz.")
+
+
+def jsonable(value: Any) -> Any:
+    """Return ``value`` with tensors as lists, dtypes as names and mappings as dicts."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu().tolist()
+    if isinstance(value, torch.dtype):
+        return str(value).removeprefix("torch.")
+    if isinstance(value, dict):
+        return {key: jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    if hasattr(value, "tolist"):  # NumPy scalars and arrays
+        return value.tolist()
+    return value

@@ -1,0 +1,276 @@
+"""The modulation-filterbank model of Dau, Kollmeier & Kohlrausch (1997).
+
+Known deviations from the papers stand in docs/model_cards/dau1997.md; the numbers follow the version published in the
+Auditory Modeling Toolbox, whose default modulation filterbank is the one of Jepsen et al. (2008).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from psysim.errors import SpecError
+from psysim.models.base import Model, Representation, jsonable, register
+from psysim.stages import (
+    AdaptLoop,
+    FFTResampler,
+    GammatoneFilterbank,
+    HeadphoneFilter,
+    IHCEnvelope,
+    MiddleEarFilter,
+    ModulationFilterbank,
+)
+from psysim.stages.base import check_keys, check_sample_rate
+from psysim.stages.resampling import resampled_length
+
+__all__ = ["Dau1997"]
+
+DBOFFSET_PASCAL = 93.97940008672037
+"""Level in dB SPL of an rms of 1 Pa: 20 log10(1 / 20e-6)."""
+
+FILTERBANK_KEYS = ("n", "betamul", "erb_scale", "bandwidth_factor", "basef", "spacing")
+IHC_KEYS = ("method", "cutoff", "order", "minlvl")
+ADAPTATION_KEYS = ("preset", "tau", "limit", "minspl", "minlvl_per_channel", "num_loops")
+MODULATION_KEYS = (
+    "preset",
+    "Q",
+    "max_mfc",
+    "lp_cutoff",
+    "lowpass_cutoff",
+    "att_factor",
+    "use_upper_limit",
+    "filter_type",
+    "phase_insens",
+)
+HEADPHONE_KEYS = ("filter_type", "order", "phase_type", "delay_compensation", "compensate_delay")
+MIDDLEEAR_KEYS = (*HEADPHONE_KEYS, "normalize_gain")
+
+
+def _ear_options(name: str, given: dict[str, Any] | None, keys: tuple[str, ...]) -> dict[str, Any] | None:
+    """Return the options of an ear stage, or None if the stage is off."""
+    if given is None:
+        return None
+    return check_keys(name, given, keys)
+
+
+@register("dau1997")
+class Dau1997(Model):
+    """Modulation-filterbank model: sound in pascal to model units in every auditory and modulation channel.
+
+    Level convention, optional headphone and middle-ear filters, gammatone filterbank, hair cell (half-wave, 1-kHz
+    lowpass), five adaptation loops, optional resampling, modulation filterbank.
+
+    Parameters
+    ----------
+    fs : float
+        Sampling rate of the sound, Hz.
+    flow, fhigh : float
+        Bounds of the auditory centre frequencies, Hz. 80 to 8000 Hz in steps of 1 ERB: 31 channels,
+        86.9 ... 7819.2 Hz. For one channel: flow = fhigh = basef.
+    learnable : bool
+        Make the published constants of every stage trainable (float64 parameters).
+    return_stages : bool
+        `forward` also returns a dictionary of the intermediate stages.
+    dtype : torch.dtype
+        torch.float32 or torch.float64; sound is converted to it.
+    filterbank_kwargs : dict, optional
+        ``n`` (order, 4), ``betamul`` (None: exact), ``bandwidth_factor`` or ``erb_scale`` (factor on beta, 1.0),
+        ``basef`` (Hz; None), ``spacing`` (ERB numbers, 1.0). ``{"basef": 1000.0}`` gives the published default bank.
+    ihc_kwargs : dict, optional
+        ``method``, ``cutoff``, ``order``, ``minlvl``: see `psysim.stages.IHCEnvelope`.
+    adaptation_kwargs : dict, optional
+        ``preset``, ``tau``, ``limit`` (10.0), ``minspl`` (0.0 dB), ``minlvl_per_channel``, ``num_loops``:
+        see `psysim.stages.AdaptLoop`.
+    modulation_kwargs : dict, optional
+        ``preset`` (jepsen2008; dau1997 is the bank of the papers), ``Q``, ``max_mfc``, ``lp_cutoff``, ``lowpass_cutoff``,
+        ``att_factor``, ``use_upper_limit``, ``filter_type``, ``phase_insens``: see `psysim.stages.ModulationFilterbank`.
+    dboffset : float
+        Level in dB SPL of an input with an rms of 1; the default means pascal, 100 that 1 is 100 dB SPL.
+    headphone_kwargs, middleear_kwargs : dict, optional
+        None: stage off. A dictionary, also an empty one: stage on, with options of `psysim.stages.HeadphoneFilter` and
+        `psysim.stages.MiddleEarFilter`.
+    subfs : float, optional
+        Rate in Hz to which the adapted signals are resampled before the modulation filterbank.
+
+    Attributes
+    ----------
+    fc : Tensor (F,)
+        Auditory centre frequencies, Hz.
+    num_channels : int
+        F.
+    filterbank, ihc, adaptation, modulation, headphone, middleear, resampler : Module
+        The stages (the last three None where off).
+
+    Raises
+    ------
+    SpecError
+        If an argument is out of range or an option is not known.
+
+    References
+    ----------
+    Dau, Kollmeier & Kohlrausch (1997a), J. Acoust. Soc. Am. 102, 2892-2905; (1997b) 102, 2906-2919.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = Dau1997(fs=44100.0, return_stages=True)
+    >>> audio = torch.zeros(2, 441)
+    >>> channels, stages = model(audio)
+    >>> len(channels) == model.num_channels == len(model.fc)
+    True
+    >>> all(y.shape == (2, len(mfc), 441) for y, mfc in zip(channels, model.modulation.mfc))
+    True
+    >>> {name: tuple(y.shape) for name, y in stages.items()} == dict.fromkeys(
+    ...     ("filterbank", "ihc", "adaptation"), (2, model.num_channels, 441))
+    True
+    """
+
+    def __init__(
+        self,
+        fs: float,
+        flow: float = 80.0,
+        fhigh: float = 8000.0,
+        learnable: bool = False,
+        return_stages: bool = False,
+        dtype: torch.dtype | str = torch.float32,
+        filterbank_kwargs: dict[str, Any] | None = None,
+        ihc_kwargs: dict[str, Any] | None = None,
+        adaptation_kwargs: dict[str, Any] | None = None,
+        modulation_kwargs: dict[str, Any] | None = None,
+        dboffset: float = DBOFFSET_PASCAL,
+        *,
+        headphone_kwargs: dict[str, Any] | None = None,
+        middleear_kwargs: dict[str, Any] | None = None,
+        subfs: float | None = None,
+    ) -> None:
+        super().__init__(fs, learnable=learnable, dtype=dtype)
+        self.flow, self.fhigh = float(flow), float(fhigh)
+        self.return_stages = bool(return_stages)
+        self.dboffset = float(dboffset)
+        self.filterbank_kwargs = check_keys("filterbank_kwargs", filterbank_kwargs, FILTERBANK_KEYS)
+        self.ihc_kwargs = check_keys("ihc_kwargs", ihc_kwargs, IHC_KEYS)
+        self.adaptation_kwargs = check_keys("adaptation_kwargs", adaptation_kwargs, ADAPTATION_KEYS)
+        self.modulation_kwargs = check_keys("modulation_kwargs", modulation_kwargs, MODULATION_KEYS)
+        self.headphone_kwargs = _ear_options("headphone_kwargs", headphone_kwargs, HEADPHONE_KEYS)
+        self.middleear_kwargs = _ear_options("middleear_kwargs", middleear_kwargs, MIDDLEEAR_KEYS)
+        self.subfs = None if subfs is None else check_sample_rate(subfs)
+        self._build()
+
+    def _build(self) -> None:
+        common: dict[str, Any] = {"learnable": self.learnable, "dtype": self.dtype}
+        self.headphone: HeadphoneFilter | None = None
+        if self.headphone_kwargs is not None:
+            self.headphone = HeadphoneFilter(self.fs, **self.headphone_kwargs, **common)
+        self.middleear: MiddleEarFilter | None = None
+        if self.middleear_kwargs is not None:
+            self.middleear = MiddleEarFilter(self.fs, **self.middleear_kwargs, **common)
+        options = dict(self.filterbank_kwargs)
+        if "erb_scale" in options:
+            if "bandwidth_factor" in options:
+                raise SpecError("filterbank_kwargs: erb_scale and bandwidth_factor are two names of one option: give one.")
+            options["bandwidth_factor"] = options.pop("erb_scale")
+        self.filterbank = GammatoneFilterbank((self.flow, self.fhigh), self.fs, **options, **common)
+        self.ihc = IHCEnvelope(self.fs, **self.ihc_kwargs, **common)
+        self.adaptation = AdaptLoop(self.fs, **self.adaptation_kwargs, **common, fc=self.filterbank.fc)
+        resample = self.subfs is not None and self.subfs != self.fs
+        self.resampler = FFTResampler(self.fs, self.subfs or self.fs, dtype=self.dtype) if resample else None
+        self.modulation = ModulationFilterbank(self.fs_out, self.filterbank.fc, **self.modulation_kwargs, **common)
+
+    @property
+    def fs_out(self) -> float:
+        """Rate of the representation, Hz."""
+        return self.fs if self.subfs is None else self.subfs
+
+    @property
+    def fc(self) -> Tensor:
+        """Auditory centre frequencies (F,), Hz, float64."""
+        return self.filterbank.fc
+
+    @property
+    def num_channels(self) -> int:
+        """Number of auditory channels F."""
+        return self.filterbank.num_channels
+
+    @property
+    def input_gain(self) -> float:
+        """Factor at the door: from the unit of the input to the unit in which an rms of 1 is 100 dB SPL."""
+        if self.dboffset == DBOFFSET_PASCAL:
+            return 0.5
+        return 10.0 ** ((self.dboffset - 100.0) / 20.0)
+
+    def forward(self, audio: Tensor) -> list[Tensor] | tuple[list[Tensor], dict[str, Tensor]]:
+        """Return the outputs of the modulation filterbank, in model units.
+
+        Parameters
+        ----------
+        audio : Tensor (T,) or (B, T)
+            Sound in pascal (or as ``dboffset`` says). A sample that is not finite makes its own row NaN from there on.
+
+        Returns
+        -------
+        list of F Tensors (B, M_i, T), or (M_i, T) for audio (T,)
+            One per auditory channel: views of the dense representation, which `represent` returns.
+        dict of str to Tensor
+            Only with ``return_stages``: ``filterbank``, ``ihc`` (amplitude re the 100-dB convention) and ``adaptation``
+            (model units), each (B, F, T); and, where the stage is on, ``headphone`` and ``middleear`` (B, T) and
+            ``resampled`` (B, F, T'). Without B for audio (T,).
+
+        Raises
+        ------
+        SpecError
+            If ``audio`` is no floating tensor of one or two dimensions with at least one sample.
+        """
+        batch = self.enter(audio, (1, 2), "(T,) or (B, T)", "audio")
+        single = batch.ndim == 1
+        stages = self._peripheral(batch.unsqueeze(0) if single else batch)
+        dense = self.modulation.dense(stages.get("resampled", stages["adaptation"]))
+        channels = self.modulation.split(dense.squeeze(0) if single else dense)
+        if not self.return_stages:
+            return channels
+        return channels, {name: y.squeeze(0) if single else y for name, y in stages.items()}
+
+    def represent(self, audio: Tensor) -> Representation:
+        """Return the dense internal representation of ``audio`` (B, T) in pascal; (T,) counts as one row."""
+        batch = self.enter(audio, (1, 2), "(T,) or (B, T)", "audio")
+        stages = self._peripheral(batch.unsqueeze(0) if batch.ndim == 1 else batch)
+        values = self.modulation.dense(stages.get("resampled", stages["adaptation"]))
+        return Representation(values, self.modulation.valid, self.fc, self.modulation.mfc_all, self.fs_out)
+
+    def _peripheral(self, x: Tensor) -> dict[str, Tensor]:
+        stages: dict[str, Tensor] = {}
+        x = x * self.input_gain
+        if self.headphone is not None:
+            x = stages["headphone"] = self.headphone(x)
+        if self.middleear is not None:
+            x = stages["middleear"] = self.middleear(x)
+        stages["filterbank"] = self.filterbank(x)
+        stages["ihc"] = self.ihc(stages["filterbank"])
+        stages["adaptation"] = self.adaptation(stages["ihc"])
+        if self.resampler is not None:
+            stages["resampled"] = self.resampler(stages["adaptation"])
+        return stages
+
+    def parameters_dict(self) -> dict[str, Any]:
+        """Return the constructor arguments as JSON-able values."""
+        names = ("fs", "flow", "fhigh", "learnable", "return_stages", "dtype", "filterbank_kwargs", "ihc_kwargs")
+        names += ("adaptation_kwargs", "modulation_kwargs", "dboffset", "headphone_kwargs", "middleear_kwargs", "subfs")
+        return {name: jsonable(getattr(self, name)) for name in names}
+
+    def bytes_per_interval(self, n_samples: int) -> int:
+        """Return an estimate of the memory in bytes that `represent` needs at its peak per row of ``n_samples``."""
+        n_out = resampled_length(n_samples, self.fs, self.fs_out)
+        filters = self.modulation.valid.shape[1] * (1 if self.modulation.phase_insens else 2)
+        # The dense output and its lowpassed input, and three signals of the periphery alive at once.
+        samples = self.num_channels * ((filters + 2) * n_out + 3 * n_samples)
+        return samples * (8 if self.dtype == torch.float64 else 4)
+
+    def restricted(self, frequency_hz: float) -> Self:
+        """Return the same model with the one auditory channel at ``frequency_hz``, on the same device."""
+        arguments = self.parameters_dict() | {"flow": frequency_hz, "fhigh": frequency_hz}
+        arguments["filterbank_kwargs"] = arguments["filterbank_kwargs"] | {"basef": frequency_hz}
+        return type(self)(**arguments).to(self.device)
+
+    def distribute_gradients(self) -> None:
+        """Do nothing: no constant of this model is shared between parameters. Kept for interchangeability."""

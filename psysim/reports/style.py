@@ -1,0 +1,110 @@
+"""How figures look, and how they are written: the same bytes for the same numbers.
+
+No figure touches matplotlib's global state (pyplot); matplotlib is imported inside functions.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["COLOURS", "HUMAN_COLOUR", "HUMAN_MARKERS", "LINES", "MARKERS", "Layout", "drawing", "png", "svg"]
+
+#: Okabe and Ito (2008), without black (human data) and yellow (too light on white).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+#: Triangles are kept for tracks that ended at a limit.
+MARKERS = ("o", "s", "D", "P", "X", "h")
+LINES = ("-", "--", "-.", ":")
+HUMAN_COLOUR = "#222222"
+HUMAN_MARKERS = ("o", "s", "D", "p", "8", "*")
+GRID_COLOUR = "#DDDDDD"
+WRONG_COLOUR = "#D55E00"
+DPI = 150
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Size of a figure: a page's width, or a phone's.
+
+    Parameters
+    ----------
+    width_in : float
+        Width in inches (96 CSS pixels each), the scale at which the text is 9 to 10 points.
+    columns : int
+        Most panels side by side.
+    font_pt : float
+        Size of the text in points.
+    wrap : int
+        Characters per line of legends and panel titles.
+    """
+
+    width_in: float
+    columns: int
+    font_pt: float
+    wrap: int
+
+    @classmethod
+    def choose(cls, compact: bool) -> Layout:
+        """Return the layout for a phone (``compact``) or a page."""
+        return cls(3.9, 1, 9.0, 50) if compact else cls(7.6, 3, 10.0, 62)
+
+
+@contextmanager
+def drawing(layout: Layout) -> Iterator[None]:
+    """Use psysim's style while a figure is drawn; matplotlib's settings are as before afterwards."""
+    import matplotlib as mpl
+
+    font = layout.font_pt
+    with mpl.rc_context(
+        {
+            "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same glyphs on every machine
+            "font.size": font,
+            "axes.titlesize": font,
+            "axes.labelsize": font,
+            "xtick.labelsize": font - 1,
+            "ytick.labelsize": font - 1,
+            "legend.fontsize": font - 1,
+            "legend.frameon": False,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": GRID_COLOUR,
+            "grid.linewidth": 0.6,
+            "axes.edgecolor": "#444444",
+            "axes.linewidth": 0.8,
+            "lines.linewidth": 1.6,
+            "lines.markersize": 6.0,
+            "figure.facecolor": "white",
+            "axes.facecolor": "white",
+            "savefig.facecolor": "white",
+            "axes.unicode_minus": True,
+            "svg.fonttype": "path",
+            "svg.hashsalt": "psysim",
+            "path.simplify": False,
+        }
+    ):
+        yield
+
+
+def _save(figure: Figure, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    with drawing(Layout.choose(compact=False)):
+        figure.savefig(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def svg(figure: Figure) -> bytes:
+    """Return a figure as SVG: text as outlines, no date, fixed identifiers."""
+    return _save(figure, "svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+
+
+def png(figure: Figure) -> bytes:
+    """Return a figure as PNG at 150 dots per inch, without software or date fields."""
+    return _save(figure, "png", dpi=DPI, metadata={"Software": None})
