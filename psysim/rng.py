@@ -225,6 +225,10 @@ class Keys:
         """Return keys with a batch of one dimension."""
         return self._map(lambda t: t.reshape(-1))
 
+    def expand(self, *shape: int) -> Keys:
+        """Return keys with batch dimensions of size 1 repeated."""
+        return self._map(lambda t: t.expand(*shape))
+
     def to(self, device: torch.device | str) -> Keys:
         """Return the same keys on another device."""
         return self._map(lambda t: t.to(device))

@@ -130,11 +130,11 @@ def show_info(result: Path) -> None:
 
 def show_plan(spec: ExperimentSpec, plan: Plan) -> None:
     """Print what would run and what it is expected to cost."""
+    size = f"{plan.n_conditions} conditions x {plan.n_observers} observers x {plan.n_tracks} tracks"
     typer.echo(
-        f"{spec.title}\n"
-        f"{plan.n_conditions} conditions x {plan.n_observers} observers x {plan.n_tracks} tracks = {spec.n_lanes} tracks\n"
-        f"about {plan.trials_per_track:.0f} trials per track (simulated listener), {plan.sound_s / 60:.0f} min of sound, "
-        f"on {plan.device}\n"
+        f"{spec.title}\n{size} = {spec.n_lanes} tracks\n"
+        f"about {plan.trials_per_track:.0f} trials per track (simulated listener), "
+        f"{plan.sound_s / 60:.0f} min of sound, on {plan.device}\n"
     )
     show(
         [

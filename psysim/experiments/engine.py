@@ -27,14 +27,12 @@ from psysim.observers import Observer, Trial
 from psysim.observers import registry as observers
 from psysim.procedures import Procedure, TrackState
 from psysim.procedures import registry as procedures
-from psysim.procedures.tasks import Task
-from psysim.procedures.tasks import registry as tasks
 from psysim.results import store
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Progress", "choose_batch", "make_observer", "make_procedure", "make_task", "resolve_device", "run"]
+__all__ = ["Progress", "choose_batch", "make_observer", "make_procedure", "resolve_device", "run"]
 
 #: Lanes per step when nothing else limits them: beyond this the kernels are busy and steps only get longer.
 DEFAULT_BATCH = 64
@@ -89,13 +87,6 @@ def make_procedure(spec: ExperimentSpec) -> Procedure:
     return procedures.get(spec.procedure_kind)(**spec.procedure)
 
 
-def make_task(spec: ExperimentSpec) -> Task:
-    """Return the experiment's task."""
-    if spec.task.kind == "yes_no":
-        return tasks.get("yes_no")(p_target=spec.task.p_target)
-    return tasks.get(spec.task.kind)(n_intervals=spec.task.n_intervals)
-
-
 def make_observer(spec: ExperimentSpec, index: int, device: str = "cpu") -> Observer:
     """Return one of the experiment's observers with its model, not yet calibrated or prepared."""
     from psysim.models import registry as models
@@ -113,7 +104,7 @@ def choose_batch(spec: ExperimentSpec, n_samples: int, device: str) -> int:
     if spec.engine.batch is not None:
         return spec.engine.batch
     budget = spec.engine.memory_fraction * _free_bytes(device)
-    return int(max(1, min(DEFAULT_BATCH, budget // (spec.task.n_intervals * n_samples * BYTES_PER_SAMPLE))))
+    return int(max(1, min(DEFAULT_BATCH, budget // (spec.task.make().n_intervals * n_samples * BYTES_PER_SAMPLE))))
 
 
 def _free_bytes(device: str) -> float:
@@ -192,7 +183,7 @@ class _Run:
         self.recorder = recorder
         self.progress = progress
         self.procedure = make_procedure(spec)
-        self.task = make_task(spec)
+        self.task = spec.task.make()
         self.began = time.monotonic()
         self.done = 0
         self.trials = len(recorder.records())
@@ -252,7 +243,7 @@ class _Run:
         target = sounds.draw_target(keys)
         levels = torch.as_tensor(level, device=self.device)
         intervals = sounds.make_intervals(condition, levels, target, keys) if observer.needs_sound else None
-        answer = observer.respond(Trial(intervals, condition, levels, target, keys, self.task.chance_level))
+        answer = observer.respond(Trial(intervals, condition, levels, target, keys, self.task))
         choice, values = answer.choice.cpu().numpy(), answer.decision_variable.cpu().numpy()
         position = target.cpu().numpy()
         correct = self.task.correct(choice, position)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from psysim.experiments.engine import choose_batch, make_observer, make_procedure, make_task, resolve_device
+from psysim.experiments.engine import choose_batch, make_observer, make_procedure, resolve_device
 from psysim.experiments.sounds import Sounds
 from psysim.experiments.spec import ExperimentSpec
 
@@ -73,7 +73,7 @@ def expected_trials(spec: ExperimentSpec, n_lanes: int = 200) -> float:
     from psysim.procedures.psychometric import psychometric_function
     from psysim.testing import run_tracks
 
-    procedure, task = make_procedure(spec), make_task(spec)
+    procedure, task = make_procedure(spec), spec.task.make()
     harder = float(spec.procedure.get("harder", -1))
     span = float(np.max(spec.procedure.get("steps", [1.0])))
     threshold = float(spec.procedure["level_start"]) + 3 * span * harder
@@ -106,7 +106,7 @@ def plan(spec: ExperimentSpec, device: str | None = None, probe: int = 2) -> Pla
         duration_s = sounds.n_samples / spec.run.fs
         per_trial = 1e-5  # a simulated listener
         if observer.model is not None:
-            token = torch.arange(probe * spec.task.n_intervals, device=device)
+            token = torch.arange(probe * sounds.n_intervals, device=device)
             for _ in range(2):  # the first pass compiles
                 start = time.perf_counter()
                 with torch.no_grad():
@@ -114,5 +114,5 @@ def plan(spec: ExperimentSpec, device: str | None = None, probe: int = 2) -> Pla
                 per_trial = (time.perf_counter() - start) / probe
         batch = choose_batch(spec, sounds.n_samples, device)
         parts.append(ObserverPlan(described.name, batch, per_trial, per_trial * trials * tracks))
-    sound_s = trials * tracks * len(spec.observers) * spec.task.n_intervals * duration_s
+    sound_s = trials * tracks * len(spec.observers) * spec.task.make().n_intervals * duration_s
     return Plan(n_conditions, len(spec.observers), spec.run.n_tracks, trials, sound_s, device, tuple(parts))

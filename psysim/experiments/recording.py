@@ -18,6 +18,7 @@ from psysim.experiments.spec import ExperimentSpec
 from psysim.results import store
 from psysim.results.journal import Journal, fill, read_journal, record_dtype
 from psysim.results.schema import empty_dataset
+from psysim.rng import TRAINING_TRIAL_BASE
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorder", "build_dataset", "open_result", "provenance"]
 
-#: Most trials that a track can have: half the trial range of the random-number keys.
-TRIAL_LIMIT = 2**23
+#: Most trials that a track can have: training presentations use the upper half of the range of trial numbers.
+TRIAL_LIMIT = TRAINING_TRIAL_BASE
 
 
 class Recorder:
@@ -55,7 +56,7 @@ class Recorder:
         StoreError
             If a result is there and ``resume`` is False, or it belongs to another experiment.
         """
-        n_intervals = spec.task.n_intervals
+        n_intervals = spec.task.make().n_intervals
         if out is None:
             return cls(n_intervals)
         out = Path(out)
@@ -114,7 +115,7 @@ def _dims(spec: ExperimentSpec) -> dict[str, int]:
         "observer": len(spec.observers),
         "track": spec.run.n_tracks,
         "trial": int(spec.procedure.get("max_trials", TRIAL_LIMIT)),
-        "interval": spec.task.n_intervals,
+        "interval": spec.task.make().n_intervals,
     }
 
 
@@ -148,7 +149,7 @@ def build_dataset(
         observers=[o.name for o in spec.observers],
         n_tracks=spec.run.n_tracks,
         n_trials=max(n_trials, 1),
-        n_intervals=spec.task.n_intervals,
+        n_intervals=spec.task.make().n_intervals,
         level_unit=tracked.unit,
         level_long_name=tracked.label,
         attrs={

@@ -10,16 +10,10 @@ from torch import Tensor
 
 from psysim.errors import SpecError
 from psysim.experiments.spec import ExperimentSpec
-from psysim.rng import Keys, Purpose, integers, uniform
+from psysim.rng import TRAINING_TRIAL_BASE, Keys, Purpose, uniform
 from psysim.stimuli import registry as stimuli
 
-__all__ = ["NO_TARGET", "TRAINING_TRIAL_BASE", "Sounds"]
-
-#: Trial number of the first training presentation: the upper half of the range, never reached by a run.
-TRAINING_TRIAL_BASE = 2**23
-
-#: Target position of a yes/no trial without target.
-NO_TARGET = -2
+__all__ = ["Sounds"]
 
 
 class Sounds:
@@ -42,13 +36,15 @@ class Sounds:
         self.spec = spec
         self.fs = spec.run.fs
         self.frozen = spec.task.noise == "frozen"
-        self.n_intervals = spec.task.n_intervals
+        self.task = spec.task.make()
+        self.n_intervals = self.task.n_intervals
         self.n_conditions = len(spec.conditions)
         self.start_level = float(spec.procedure["level_start"])
         self.dtype = dtype
         self.device = device
         self._observer = observer
         self._stimulus = stimuli.get(spec.stimulus_kind)()
+        self._tracked = self._stimulus.tracked[spec.tracks]
         self._numeric, self._options = self._columns()
         self.n_samples = self._longest()
 
@@ -73,13 +69,15 @@ class Sounds:
         ]
         return max(round(duration * self.fs) for duration in durations)
 
-    def generate(self, condition: Tensor, level: Tensor, keys: Keys, rove_db: Tensor | None = None) -> Tensor:
-        """Return sounds (K, T) in pascal for condition (K,), level (K,) and keys (K,).
+    def generate(
+        self, condition: Tensor, level: Tensor, is_target: Tensor, keys: Keys, rove_db: Tensor | None = None
+    ) -> Tensor:
+        """Return sounds (K, T) in pascal for condition (K,), level (K,), target or reference (K,) and keys (K,).
 
         Rows of conditions that differ in an option (a text or a switch) are generated group by group.
         """
         if not self._options:
-            return self._generate_alike(condition, level, keys, rove_db, {})
+            return self._generate_alike(condition, level, is_target, keys, rove_db, {})
         sounds = torch.zeros((len(condition), self.n_samples), dtype=self.dtype, device=self.device)
         combinations = {tuple(values[c] for values in self._options.values()): None for c in range(self.n_conditions)}
         for combination in combinations:
@@ -92,15 +90,29 @@ class Sounds:
             if len(rows):
                 chosen = dict(zip(self._options, combination, strict=True))
                 rove = None if rove_db is None else rove_db[rows]
-                sounds[rows] = self._generate_alike(condition[rows], level[rows], keys[rows], rove, chosen)
+                sounds[rows] = self._generate_alike(
+                    condition[rows], level[rows], is_target[rows], keys[rows], rove, chosen
+                )
         return sounds
 
     def _generate_alike(
-        self, condition: Tensor, level: Tensor, keys: Keys, rove_db: Tensor | None, chosen: Mapping[str, Any]
+        self,
+        condition: Tensor,
+        level: Tensor,
+        is_target: Tensor,
+        keys: Keys,
+        rove_db: Tensor | None,
+        chosen: Mapping[str, Any],
     ) -> Tensor:
         parameters: dict[str, Any] = {**self.spec.stimulus, **chosen}
         parameters |= {name: column[condition] for name, column in self._numeric.items()}
         parameters[self.spec.tracks] = level
+        in_reference = dict(self._tracked.reference_also)
+        if self._tracked.reference is not None:
+            in_reference[self.spec.tracks] = self._tracked.reference
+        for name, value in in_reference.items():
+            own = torch.as_tensor(parameters[name], dtype=torch.float64, device=self.device)
+            parameters[name] = torch.where(is_target, own, value)
         sound = self._stimulus.generate(parameters, keys, self.fs, self.dtype)
         if rove_db is not None:
             sound = sound * (10 ** (rove_db / 20)).to(sound.dtype)[:, None]
@@ -124,13 +136,13 @@ class Sounds:
 
     def target(self, condition: Tensor, token: Tensor, level: float) -> Tensor:
         """Return training targets (K, T)."""
-        return self._training(condition, token, level)
+        return self._training(condition, token, level, is_target=True)
 
     def reference(self, condition: Tensor, token: Tensor) -> Tensor:
         """Return training references (K, T)."""
-        return self._training(condition, token, self.spec.reference)
+        return self._training(condition, token, self.start_level, is_target=False)
 
-    def _training(self, condition: Tensor, token: Tensor, level: float) -> Tensor:
+    def _training(self, condition: Tensor, token: Tensor, level: float, is_target: bool) -> Tensor:
         keys = Keys.make(
             self.spec.run.seed,
             condition=condition,
@@ -139,7 +151,8 @@ class Sounds:
             device=self.device,
         )
         levels = torch.full(condition.shape, level, dtype=torch.float64, device=self.device)
-        return self.generate(condition, levels, self._noise_keys(keys))
+        role = torch.full(condition.shape, is_target, device=self.device)
+        return self.generate(condition, levels, role, self._noise_keys(keys))
 
     def _noise_keys(self, keys: Keys) -> Keys:
         """Return the keys of the waveforms: with frozen noise all intervals of a condition share one."""
@@ -149,12 +162,9 @@ class Sounds:
         return keys.replace(track=zero, trial=zero, interval=zero)
 
     def draw_target(self, keys: Keys) -> Tensor:
-        """Return the position of the target interval (B,); `NO_TARGET` in yes/no trials without target."""
-        first = keys[:, 0]
-        if self.n_intervals > 1:
-            return integers(first, Purpose.TARGET, 1, self.n_intervals)[..., 0]
-        absent = uniform(first, Purpose.TARGET, 1)[..., 0] >= self.spec.task.p_target
-        return torch.where(absent, NO_TARGET, 0)
+        """Return the target's code (B,): its interval, or "no target" in some yes/no trials; see the task."""
+        draw = uniform(keys[:, 0], Purpose.TARGET, 1)[..., 0]
+        return torch.as_tensor(self.task.draw_target(draw.cpu().numpy()), device=self.device)
 
     def make_intervals(self, condition: Tensor, level: Tensor, target: Tensor, keys: Keys) -> Tensor:
         """Return the sounds of trials.
@@ -171,9 +181,9 @@ class Sounds:
         """
         n_rows, n_intervals = keys.shape
         position = torch.arange(n_intervals, device=self.device)[None, :]
-        levels = torch.where(position == target[:, None], level[:, None], self.spec.reference)
-        flat = condition[:, None].expand(n_rows, n_intervals).reshape(-1)
-        sounds = self.generate(flat, levels.reshape(-1), self._noise_keys(keys).reshape(-1), self._rove(keys))
+        is_target = (position == target[:, None]).reshape(-1)
+        flat, levels = (x[:, None].expand(n_rows, n_intervals).reshape(-1) for x in (condition, level))
+        sounds = self.generate(flat, levels, is_target, self._noise_keys(keys).flatten(), self._rove(keys))
         return sounds.reshape(n_rows, n_intervals, -1)
 
     def _rove(self, keys: Keys) -> Tensor | None:

@@ -8,12 +8,15 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 import tomli_w
 
 from psysim.errors import SpecError
+
+if TYPE_CHECKING:
+    from psysim.procedures.tasks import Task
 
 __all__ = [
     "EngineSettings",
@@ -22,7 +25,7 @@ __all__ = [
     "Problem",
     "RunSettings",
     "SpecProblems",
-    "TaskSettings",
+    "TaskSpec",
     "load",
     "loads",
 ]
@@ -52,19 +55,22 @@ class EngineSettings(_Table):
     device: Literal["auto", "cpu", "cuda"] = pydantic.Field(default="auto", description="where models run")
 
 
-class TaskSettings(_Table):
-    """What the listener is asked."""
+class TaskSpec(_Table):
+    """What the listener is asked, and what all tasks share."""
 
-    kind: Literal["afc", "yes_no"] = pydantic.Field(default="afc", description="forced choice, or yes/no")
-    n_intervals: int = pydantic.Field(default=3, ge=1, le=16, description="intervals per trial of a forced choice")
-    p_target: float = pydantic.Field(
-        default=0.5, gt=0, le=1, description="proportion of yes/no trials that contain the target"
-    )
+    kind: str = pydantic.Field(default="afc", description="name of the task")
+    settings: dict[str, Any] = pydantic.Field(default_factory=dict, description="settings of that kind of task")
     noise: Literal["running", "frozen"] = pydantic.Field(
         default="running", description="fresh noise in every interval, or one token in all of them"
     )
     rove_db: float = pydantic.Field(default=0.0, ge=0, le=60, description="range of the level rove in dB")
     rove_per: Literal["interval", "trial"] = pydantic.Field(default="interval", description="when the rove is drawn")
+
+    def make(self) -> Task:
+        """Return the task."""
+        from psysim.procedures.tasks import registry
+
+        return registry.get(self.kind)(**self.settings)
 
 
 class ObserverSpec(_Table):
@@ -117,14 +123,12 @@ class ExperimentSpec:
         Parameters shared by all conditions, defaults filled in.
     factors : dict of str to list
         Factors of the conditions; every combination is a condition.
-    task : TaskSettings
+    task : TaskSpec
     procedure_kind : str
     procedure : dict
         Settings of the tracking rule, defaults filled in, limits of the tracked variable included.
     tracks : str
         Name of the tracked variable.
-    reference : float
-        Value of the tracked variable in reference intervals.
     observers : tuple of ObserverSpec
     run, engine : RunSettings, EngineSettings
     source : str
@@ -139,11 +143,10 @@ class ExperimentSpec:
     stimulus_kind: str
     stimulus: dict[str, Any]
     factors: dict[str, list[Any]]
-    task: TaskSettings
+    task: TaskSpec
     procedure_kind: str
     procedure: dict[str, Any]
     tracks: str
-    reference: float
     observers: tuple[ObserverSpec, ...]
     run: RunSettings
     engine: EngineSettings

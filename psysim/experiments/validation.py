@@ -21,7 +21,7 @@ from psysim.experiments.spec import (
     Problem,
     RunSettings,
     SpecProblems,
-    TaskSettings,
+    TaskSpec,
 )
 
 __all__ = ["apply_overrides", "validate"]
@@ -231,7 +231,7 @@ class _Checker:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             self.add("human", 'must be a list of data-set names, for instance ["tmtf_parameters"].')
             return ()
-        known = human.names()
+        known = human.names() if names else []
         for i, name in enumerate(names):
             if name not in known:
                 hint = did_you_mean(name, known) or " 'psysim list human' shows the names."
@@ -286,19 +286,24 @@ class _Checker:
                         self.problems.append(problem)
         return {name: value for name, value in base.items() if name not in factors and name != tracks}
 
-    def task(self) -> TaskSettings:
+    def task(self) -> TaskSpec:
+        kind = self.kind("task", "afc", self.registries["task"])
         values = self.table("task")
-        if values.get("kind") == "yes_no":
-            if values.get("n_intervals", 1) != 1:
-                self.add("task.n_intervals", "a yes/no task has one interval: remove n_intervals.")
-            values["n_intervals"] = 1
-        task: TaskSettings | None = self.settings(TaskSettings, values, "task")
-        if task is not None and task.kind == "afc":
-            if task.n_intervals < 2:
-                self.add("task.n_intervals", '= 1: a forced choice needs 2 or more; or use kind = "yes_no".')
-            if "p_target" in values:
-                self.add("task.p_target", 'belongs to kind = "yes_no": every forced-choice trial has a target.')
-        return task or TaskSettings()
+        shared = {
+            k: values.pop(k) for k in list(values) if k in TaskSpec.model_fields and k not in ("kind", "settings")
+        }
+        name = values.pop("kind", "afc")
+        task: TaskSpec | None = self.settings(TaskSpec, shared, "task")
+        if kind is None:
+            return TaskSpec()
+        names = [*kind.Settings.model_fields, *(f for f in TaskSpec.model_fields if f != "settings")]
+        for key in [key for key in values if key not in kind.Settings.model_fields]:
+            self.add(f"task.{key}", unknown_key(key, names))
+            values.pop(key)
+        settings = self.settings(kind.Settings, values, "task")
+        if task is None or settings is None:
+            return TaskSpec()
+        return task.model_copy(update={"kind": name, "settings": settings.model_dump()})
 
     def tracked(self, kind: Any, tracks: object) -> Any:
         if kind is None:
@@ -402,9 +407,10 @@ class _Checker:
     def registries(self) -> dict[str, Any]:
         from psysim.observers import registry as observers
         from psysim.procedures import registry as procedures
+        from psysim.procedures.tasks import registry as tasks
         from psysim.stimuli import registry as stimuli
 
-        return {"observer": observers, "procedure": procedures, "stimulus": stimuli}
+        return {"observer": observers, "procedure": procedures, "stimulus": stimuli, "task": tasks}
 
 
 def _each_factor_alone(factors: Mapping[str, list[Any]]) -> list[dict[str, tuple[int, Any]]]:
@@ -441,8 +447,6 @@ def validate(tables: dict[str, Any], source: str, folder: Path) -> ExperimentSpe
     procedure = check.procedure(tracked)
     human = check.human()
     observers = check.observers(run.fs)
-    if tracked is not None and tracked.reference is None:
-        check.add("procedure.tracks", f"'{tracks}' has no value for the reference interval and cannot be used here.")
     if check.problems:
         raise SpecProblems(source, check.problems)
     spec = ExperimentSpec(
@@ -456,7 +460,6 @@ def validate(tables: dict[str, Any], source: str, folder: Path) -> ExperimentSpe
         procedure_kind=procedure_table.get("kind", "up_down"),
         procedure=procedure,
         tracks=str(tracks),
-        reference=float(tracked.reference),
         observers=observers,
         run=run,
         engine=engine,

@@ -62,7 +62,7 @@ class Model(AuditoryModule, ABC):
 
     @abstractmethod
     def parameters_dict(self) -> dict[str, Any]:
-        """Return the constructor arguments as JSON-able values: ``type(model)(**model.parameters_dict())`` is its twin."""
+        """Return the constructor arguments as JSON-able values; ``type(model)(**arguments)`` is the model's twin."""
 
     @abstractmethod
     def bytes_per_interval(self, n_samples: int) -> int:

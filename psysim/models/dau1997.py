@@ -46,6 +46,22 @@ MODULATION_KEYS = (
 )
 HEADPHONE_KEYS = ("filter_type", "order", "phase_type", "delay_compensation", "compensate_delay")
 MIDDLEEAR_KEYS = (*HEADPHONE_KEYS, "normalize_gain")
+CONSTRUCTOR_ARGUMENTS = (
+    "fs",
+    "flow",
+    "fhigh",
+    "learnable",
+    "return_stages",
+    "dtype",
+    "filterbank_kwargs",
+    "ihc_kwargs",
+    "adaptation_kwargs",
+    "modulation_kwargs",
+    "dboffset",
+    "headphone_kwargs",
+    "middleear_kwargs",
+    "subfs",
+)
 
 
 def _ear_options(name: str, given: dict[str, Any] | None, keys: tuple[str, ...]) -> dict[str, Any] | None:
@@ -84,8 +100,9 @@ class Dau1997(Model):
         ``preset``, ``tau``, ``limit`` (10.0), ``minspl`` (0.0 dB), ``minlvl_per_channel``, ``num_loops``:
         see `psysim.stages.AdaptLoop`.
     modulation_kwargs : dict, optional
-        ``preset`` (jepsen2008; dau1997 is the bank of the papers), ``Q``, ``max_mfc``, ``lp_cutoff``, ``lowpass_cutoff``,
-        ``att_factor``, ``use_upper_limit``, ``filter_type``, ``phase_insens``: see `psysim.stages.ModulationFilterbank`.
+        ``preset`` (jepsen2008; dau1997 is the bank of the papers), ``Q``, ``max_mfc``, ``lp_cutoff``,
+        ``lowpass_cutoff``, ``att_factor``, ``use_upper_limit``, ``filter_type``, ``phase_insens``: see
+        `psysim.stages.ModulationFilterbank`.
     dboffset : float
         Level in dB SPL of an input with an rms of 1; the default means pascal, 100 that 1 is 100 dB SPL.
     headphone_kwargs, middleear_kwargs : dict, optional
@@ -169,7 +186,9 @@ class Dau1997(Model):
         options = dict(self.filterbank_kwargs)
         if "erb_scale" in options:
             if "bandwidth_factor" in options:
-                raise SpecError("filterbank_kwargs: erb_scale and bandwidth_factor are two names of one option: give one.")
+                raise SpecError(
+                    "filterbank_kwargs: erb_scale and bandwidth_factor are two names of one option: give one."
+                )
             options["bandwidth_factor"] = options.pop("erb_scale")
         self.filterbank = GammatoneFilterbank((self.flow, self.fhigh), self.fs, **options, **common)
         self.ihc = IHCEnvelope(self.fs, **self.ihc_kwargs, **common)
@@ -254,9 +273,7 @@ class Dau1997(Model):
 
     def parameters_dict(self) -> dict[str, Any]:
         """Return the constructor arguments as JSON-able values."""
-        names = ("fs", "flow", "fhigh", "learnable", "return_stages", "dtype", "filterbank_kwargs", "ihc_kwargs")
-        names += ("adaptation_kwargs", "modulation_kwargs", "dboffset", "headphone_kwargs", "middleear_kwargs", "subfs")
-        return {name: jsonable(getattr(self, name)) for name in names}
+        return {name: jsonable(getattr(self, name)) for name in CONSTRUCTOR_ARGUMENTS}
 
     def bytes_per_interval(self, n_samples: int) -> int:
         """Return an estimate of the memory in bytes that `represent` needs at its peak per row of ``n_samples``."""

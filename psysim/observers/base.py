@@ -19,6 +19,7 @@ from psysim.rng import Keys, Purpose, normal, uniform
 
 if TYPE_CHECKING:
     from psysim.models.base import Model
+    from psysim.procedures.tasks import Task
 
 __all__ = ["Observer", "ObserverSettings", "Response", "TrainingSounds", "Trial", "register", "registry"]
 
@@ -46,12 +47,15 @@ class TrainingSounds(Protocol):
         Level at which tracks start: the supra-threshold default.
     frozen : bool
         Whether all intervals of the experiment use one noise token.
+    n_intervals : int
+        Intervals per trial.
     """
 
     n_conditions: int
     fs: float
     start_level: float
     frozen: bool
+    n_intervals: int
 
     def target(self, condition: Tensor, token: Tensor, level: float) -> Tensor:
         """Return target sounds (K, T) in pascal for condition (K,) and training token (K,) at ``level``."""
@@ -76,8 +80,8 @@ class Trial:
         Position of the target interval, -2 if there is none. Only simulated listeners may use it.
     keys : Keys (B, I)
         Random-number keys of the intervals.
-    chance_level : float
-        Proportion correct of a guessing observer.
+    task : Task
+        What is asked.
     """
 
     intervals: Tensor | None
@@ -85,7 +89,7 @@ class Trial:
     level: Tensor
     target: Tensor
     keys: Keys
-    chance_level: float
+    task: Task
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,7 @@ class OptimalDetector(Observer):
         return total / n_tokens
 
     def _reference_sd(self, training: TrainingSounds, condition: int, n_tokens: int) -> float:
-        """Standard deviation of the decision variable of reference intervals: external and internal noise."""
+        """Return the standard deviation of the decision variable of reference intervals, internal noise included."""
         external = 0.0
         if n_tokens > 1:
             token = torch.arange(2 * n_tokens, 3 * n_tokens)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import pydantic
 import torch
 from torch import Tensor
@@ -35,10 +36,12 @@ class SimulatedListener(Observer):
             "the tracked variable; one value, or one per condition"
         )
         slope: float = pydantic.Field(
-            default=0.2, gt=0, description="derivative of proportion correct at threshold, per unit of the level"
+            default=0.1,
+            description="derivative of proportion correct at threshold, per unit of the level; negative where the task "
+            "gets harder with the level",
         )
         lapse_rate: float = pydantic.Field(default=0.0, ge=0, le=0.5, description="proportion of inattentive trials")
-        shape: Literal["logistic", "cumulative_gaussian"] = pydantic.Field(
+        shape: Literal["logistic", "cumulative_gaussian", "gumbel"] = pydantic.Field(
             default="logistic", description="family of the psychometric function"
         )
 
@@ -80,27 +83,21 @@ class SimulatedListener(Observer):
 
     def proportion_correct(self, level: Tensor, condition: Tensor, chance_level: float) -> Tensor:
         """Return the probability of a correct answer, (B,)."""
-        given = torch.as_tensor(self.settings.threshold, dtype=torch.float64)
-        threshold = given[condition.cpu()] if given.ndim else given.expand(condition.shape)
+        given = np.asarray(self.settings.threshold, dtype=np.float64)
         probability = psychometric_function(
-            level.detach().cpu().numpy(),
-            threshold=threshold.numpy(),
+            level.cpu().numpy(),
+            threshold=given[condition.cpu().numpy()] if given.ndim else given,
             slope=self.settings.slope,
             guess_rate=chance_level,
             lapse_rate=self.settings.lapse_rate,
             shape=self.settings.shape,
         )
-        return torch.as_tensor(probability, dtype=torch.float64, device=level.device)
+        return torch.as_tensor(probability, device=level.device)
 
     def respond(self, trial: Trial) -> Response:
         """Draw answers from the psychometric function."""
-        n_rows, n_intervals = trial.keys.shape
         draw = uniform(trial.keys[:, 0], Purpose.RESPONSE, 2)
-        correct = draw[:, 0] < self.proportion_correct(trial.level, trial.condition, trial.chance_level)
-        if n_intervals == 1:
-            right = (trial.target == 0).to(torch.int64)
-            choice = torch.where(correct, right, 1 - right)
-        else:
-            shift = 1 + (draw[:, 1] * (n_intervals - 1)).to(torch.int64)
-            choice = torch.where(correct, trial.target, (trial.target + shift) % n_intervals)
-        return Response(choice, torch.full((n_rows, n_intervals), torch.nan, dtype=torch.float64))
+        correct = draw[:, 0] < self.proportion_correct(trial.level, trial.condition, trial.task.chance_level)
+        choice = trial.task.answer(correct.cpu().numpy(), trial.target.cpu().numpy(), draw[:, 1].cpu().numpy())
+        values = torch.full(trial.keys.shape, torch.nan, dtype=torch.float64)
+        return Response(torch.as_tensor(choice, device=trial.level.device), values)

@@ -1,37 +1,159 @@
+r"""Adaptation loops: divide by a slow state, several times in series, with an overshoot limiter in between.
+
+With minimum level ``m``, loops ``j = 1 ... N`` and states ``s_j[-1] = m^(1/2^j)``, for each sample:
+
+    t = max(x[n], m)
+    for each j:   t <- t / s_j[n-1]
+                  if limit > 1 and t > 1:   t <- 2 M_j / (1 + exp(-2 (t - 1) / M_j)) - (M_j - 1)
+                  s_j[n] = s_j[n-1] + (1 - decay_j) (t - s_j[n-1])
+    output = (t - m^(1/2^N)) 100 / (1 - m^(1/2^N)),     M_j = (1 - s_j[-1]^2) limit - 1
+
+The update by increments matters in float32: a s + (1 - a) t drifts by up to 0.5 model units.
+Shapes: ``x`` and output (B, F, T), ``decay`` (N,), ``minimum`` (1,) or (F,). Forms: numba on the CPU.
+"""
+
+# ruff: noqa: ARG001
+# The registered functions take what torch.library passes.
+
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from psysim.ops.base import check_coefficient, check_signal
+from psysim.errors import SpecError, check_range
+from psysim.ops import _adaptation_cpu
+from psysim.ops.base import CPU_ACCEPTS, DispatchTable, Form, check_coefficient, check_signal, on_cpu
 
-__all__ = ["adaptation_loops", "reference"]
+__all__ = ["FORMS", "adaptation_loops", "reference"]
+
+FORMS = DispatchTable(
+    "adaptation_loops", [Form("numba", CPU_ACCEPTS, on_cpu, _adaptation_cpu.forward, _adaptation_cpu.backward)]
+)
 
 
 def adaptation_loops(x: Tensor, decay: Tensor, minimum: Tensor, limit: float | Tensor) -> Tensor:
-    """Adaptation loops."""
+    """Pass hair-cell envelopes through a chain of adaptation loops.
+
+    Parameters
+    ----------
+    x : Tensor
+        Envelopes, (B, F, T), float32 or float64, in units where 1 gives 100 model units in steady state.
+    decay : Tensor
+        exp(-1/(tau fs)) of each loop, (N,), float64.
+    minimum : Tensor
+        Lowest input, above 0 and below 1: (1,) for all channels or (F,), float64. Smaller inputs are raised to it.
+    limit : float or Tensor
+        Overshoot limit (10 in Dau et al. 1997, 5 in Osses and Kohlrausch 2021); values up to 1 switch it off.
+        A tensor has no dimensions and may require a gradient.
+
+    Returns
+    -------
+    Tensor
+        (B, F, T) in model units, the dtype of ``x``: 0 at rest. Differentiable with respect to ``x``, ``decay``,
+        ``minimum`` and ``limit``; where ``x`` is below the minimum its gradient is 0.
+
+    Raises
+    ------
+    SpecError
+        For a wrong shape, dtype or limit, or a device without an implementation.
+
+    Notes
+    -----
+    In float64 the result agrees with the definition to 1e-12 of the peak. In float32 (states float32, coefficients
+    rounded from float64) the error is typically 2e-4 and at most 1e-2 model units, more at steep offsets of very loud
+    sounds. Gradients are computed in float64.
+
+    References
+    ----------
+    Pueschel, D. (1988). Prinzipien der zeitlichen Analyse beim Hoeren. Doctoral thesis, University of Goettingen.
+    Dau, T., Pueschel, D. and Kohlrausch, A. (1996). J. Acoust. Soc. Am. 99, 3615-3622. Fig. 1.
+    Muenkner, S. (1993). Doctoral thesis, University of Goettingen (overshoot limit).
+
+    Examples
+    --------
+    >>> import torch
+    >>> silence_then_sound = torch.tensor([[[0.0, 0.0, 0.1, 0.1]]], dtype=torch.float64)
+    >>> decay, minimum = torch.tensor([0.99]).double(), torch.tensor([1e-4]).double()
+    >>> adaptation_loops(silence_then_sound, decay, minimum, limit=10.0)
+    tensor([[[  0.0000,   0.0000, 792.3238, 113.2021]]], dtype=torch.float64)
+    """
     check_signal("adaptation_loops", x, ("B", "F", "T"))
     check_coefficient("adaptation_loops", "decay", decay, [(-1,)], x)
     check_coefficient("adaptation_loops", "minimum", minimum, [(1,), (x.shape[1],)], x)
-    return reference(x, decay, minimum, limit)
+    limited = _is_limited(limit, x)
+    start = torch.stack([minimum ** (0.5 ** (j + 1)) for j in range(len(decay))], 1)
+    ceiling = (1.0 - start * start) * limit - 1.0
+    rest = start[:, -1]
+    table = torch.cat([torch.stack([minimum, rest, 100.0 / (1.0 - rest)], 1), start, ceiling], 1)
+    return _op(x, 1.0 - decay, table, limited)
+
+
+def _is_limited(limit: float | Tensor, x: Tensor) -> bool:
+    if isinstance(limit, Tensor):
+        check_coefficient("adaptation_loops", "limit", limit, [()], x)
+        limit = float(limit.detach())
+    check_range("ops.adaptation_loops: limit", limit)
+    if math.isinf(limit):
+        raise SpecError("ops.adaptation_loops: limit must be finite; 0 switches the limiter off.")
+    return limit > 1.0
 
 
 def reference(x: Tensor, decay: Tensor, minimum: Tensor, limit: float | Tensor) -> Tensor:
-    """Definition of `adaptation_loops`: a loop over time, differentiable, slow."""
-    n = len(decay)
-    start = [minimum ** (0.5 ** (j + 1)) for j in range(n)]
+    """Definition of `adaptation_loops`: a loop over time in float64, differentiable, slow."""
+    start = [minimum ** (0.5 ** (j + 1)) for j in range(len(decay))]
     ceiling = [(1.0 - s * s) * limit - 1.0 for s in start]
-    limited = float(limit) > 1.0
     state = [s.expand(x.shape[:2]) for s in start]
-    y = []
+    samples = []
     for sample in x.to(torch.float64).unbind(-1):
         t = torch.where(sample < minimum, minimum, sample)
-        for j in range(n):
+        for j in range(len(decay)):
             t = t / state[j]
-            if limited:
-                m = ceiling[j]
-                t = torch.where(t > 1.0, 2.0 * m * torch.sigmoid(2.0 * (t - 1.0) / m) - (m - 1.0), t)
+            if limit > 1.0:
+                bent = 2.0 * ceiling[j] * torch.sigmoid(2.0 * (t - 1.0) / ceiling[j]) - (ceiling[j] - 1.0)
+                t = torch.where(t > 1.0, bent, t)
             state[j] = state[j] + (1.0 - decay[j]) * (t - state[j])
-        y.append(t)
+        samples.append(t)
     rest = start[-1][:, None]
-    return ((torch.stack(y, -1) - rest) * (100.0 / (1.0 - rest))).to(x.dtype)
+    return ((torch.stack(samples, -1) - rest) * (100.0 / (1.0 - rest))).to(x.dtype)
+
+
+@torch.library.custom_op("psysim::adaptation_loops", mutates_args=())
+def _op(x: Tensor, gain: Tensor, table: Tensor, limited: bool) -> Tensor:
+    """Run the loops; ``gain`` (N,), ``table`` (1 or F, 3 + 2 N): minimum, rest, output factor, starts, ceilings."""
+    return FORMS.select(x).forward(x, gain, table, limited)
+
+
+@torch.library.custom_op("psysim::adaptation_loops_backward", mutates_args=())
+def _op_backward(grad: Tensor, x: Tensor, gain: Tensor, table: Tensor, limited: bool) -> tuple[Tensor, Tensor, Tensor]:
+    return FORMS.select(x).backward(grad, x, gain, table, limited)
+
+
+@_op.register_fake
+def _fake(x: Tensor, gain: Tensor, table: Tensor, limited: bool) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@_op_backward.register_fake
+def _fake_backward(
+    grad: Tensor,
+    x: Tensor,
+    gain: Tensor,
+    table: Tensor,
+    limited: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return x.new_empty(x.shape), gain.new_empty(gain.shape), table.new_empty(table.shape)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:3])
+    ctx.limited = inputs[3]
+
+
+def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return *_op_backward(grad, *ctx.saved_tensors, ctx.limited), None
+
+
+_op.register_autograd(_gradient, setup_context=_save)

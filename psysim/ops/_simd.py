@@ -7,6 +7,10 @@ whatever the processor (LLVM splits them where registers are shorter). ``contrac
 no other fast-math flag is set, so NaN and infinity behave as usual and stay in their lane.
 """
 
+# ruff: noqa: ARG001
+# mypy: disable-error-code="import-untyped,no-untyped-call"
+# The signatures are those that numba calls; llvmlite and parts of numba carry no types.
+
 from __future__ import annotations
 
 import operator
@@ -14,11 +18,28 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import extending, types
 from numba.core import cgutils
-from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
+from numba.extending import lower_builtin, models, register_model, type_callable
 
-__all__ = ["LANES", "Vector", "any_lane", "convert", "load", "power_of_two", "round_even", "select", "splat", "sqrt", "store"]
+__all__ = [
+    "LANES",
+    "Vector",
+    "absolute",
+    "any_lane",
+    "convert",
+    "load",
+    "load_transposed",
+    "power_of_two",
+    "round_even",
+    "select",
+    "splat",
+    "sqrt",
+    "store",
+    "store_transposed",
+]
+
+intrinsic: Any = extending.intrinsic  # untyped: callers pass what remains after the typing context
 
 LANES = 16  # one 512-bit register of float32, two of float64; measured against 8 and 32
 
@@ -102,7 +123,7 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any
 
 @intrinsic
 def load(typingctx: Any, array: Any, index: Any) -> Any:
-    """Vector of the elements ``index ... index + LANES - 1`` of a contiguous array."""
+    """Read the elements ``index ... index + LANES - 1`` of a contiguous array."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, sig.args[0], args[0], args[1])
@@ -127,7 +148,7 @@ def store(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
 
 @intrinsic
 def splat(typingctx: Any, array: Any, value: Any) -> Any:
-    """Vector with ``value`` in every lane, in the dtype of ``array``."""
+    """Make a vector with ``value`` in every lane, in the dtype of ``array``."""
     dtype = array.dtype
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -138,7 +159,7 @@ def splat(typingctx: Any, array: Any, value: Any) -> Any:
 
 @intrinsic
 def convert(typingctx: Any, value: Any, array: Any) -> Any:
-    """The vector in the dtype of ``array`` (float32 or float64)."""
+    """Convert the vector to the dtype of ``array`` (float32 or float64)."""
     source, target = value.dtype, array.dtype
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -152,8 +173,7 @@ def convert(typingctx: Any, value: Any, array: Any) -> Any:
 
 @intrinsic
 def select(typingctx: Any, mask: Any, yes: Any, no: Any) -> Any:
-    """Per lane: ``yes`` where the mask is true, else ``no``; one of them may be a number."""
-
+    """Take ``yes`` where the mask is true, else ``no``; one of them may be a number."""
     vector = yes if isinstance(yes, Vector) else no
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -165,7 +185,7 @@ def select(typingctx: Any, mask: Any, yes: Any, no: Any) -> Any:
 
 @intrinsic
 def any_lane(typingctx: Any, mask: Any) -> Any:
-    """True if the mask is true in any lane."""
+    """Tell whether the mask is true in any lane."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         bits = builder.bitcast(args[0], ir.IntType(LANES))
@@ -189,12 +209,13 @@ def _unary(name: str) -> Any:
 
 
 sqrt = _unary("sqrt")
+absolute = _unary("fabs")
 round_even = _unary("rint")
 
 
 @intrinsic
 def power_of_two(typingctx: Any, value: Any) -> Any:
-    """2 to the power of an integer-valued vector inside the range of normal numbers."""
+    """Raise 2 to the power of an integer-valued vector; the result must be a normal number."""
     bits, bias, shift = (32, 127, 23) if value.dtype == types.float32 else (64, 1023, 52)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -239,7 +260,9 @@ def load_transposed(typingctx: Any, array: Any, offsets: Any, start: Any, tile: 
         kind = ir.VectorType(context.get_value_type(sig.args[3].dtype), LANES)
         for step, vector in enumerate(_transpose(builder, rows)):
             value = vector if vector.type == kind else builder.fpext(vector, kind)
-            pointer = _pointer(context, builder, sig.args[3], target, builder.add(place, ir.Constant(place.type, step * LANES)))
+            pointer = _pointer(
+                context, builder, sig.args[3], target, builder.add(place, ir.Constant(place.type, step * LANES))
+            )
             builder.store(value, pointer, align=sig.args[3].dtype.bitwidth // 8)
         return context.get_dummy_value()
 
@@ -248,14 +271,16 @@ def load_transposed(typingctx: Any, array: Any, offsets: Any, start: Any, tile: 
 
 @intrinsic
 def store_transposed(typingctx: Any, array: Any, offsets: Any, start: Any, tile: Any, place: Any) -> Any:
-    """The inverse of `load_transposed`: LANES vectors of ``tile`` become LANES samples of LANES rows of ``array``."""
+    """Write LANES vectors of ``tile`` as LANES samples of LANES rows of ``array``: inverse of `load_transposed`."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         target, starts, start, source, place = args
         kind = ir.VectorType(context.get_value_type(sig.args[0].dtype), LANES)
         vectors = []
         for step in range(LANES):
-            pointer = _pointer(context, builder, sig.args[3], source, builder.add(place, ir.Constant(place.type, step * LANES)))
+            pointer = _pointer(
+                context, builder, sig.args[3], source, builder.add(place, ir.Constant(place.type, step * LANES))
+            )
             value = builder.load(pointer, align=sig.args[3].dtype.bitwidth // 8)
             vectors.append(value if value.type == kind else builder.fptrunc(value, kind))
         data = cgutils.create_struct_proxy(sig.args[1])(context, builder, starts).data

@@ -1,14 +1,14 @@
 """What the operators share: argument checks at the public door, and the dispatch table.
 
-Each operator keeps one `DispatchTable`. A *form* is one implementation (numba on the CPU, later Triton on CUDA)
-with a rule that says when it applies; forms are tried in order. If none applies the call fails and the message
+Each operator keeps one `DispatchTable`. A `Form` is one implementation (numba on the CPU; Triton on CUDA joins
+here) with a rule that says when it applies; forms are tried in order. If none applies the call fails and the message
 says what would have worked: nothing falls back silently to a form that is a thousand times slower.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,9 +16,10 @@ from torch import Tensor
 
 from psysim.errors import SpecError
 
-__all__ = ["DispatchTable", "Form", "check_coefficient", "check_signal"]
+__all__ = ["CPU_ACCEPTS", "DispatchTable", "Form", "check_coefficient", "check_signal", "complex_of", "on_cpu"]
 
 SIGNAL_DTYPES = (torch.float32, torch.float64)
+CPU_ACCEPTS = "float32 or float64 on device 'cpu'"
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,15 @@ class Form:
         What the form accepts, in words; shown when no form applies.
     applies : callable
         ``applies(x) -> bool`` for the signal tensor.
-    run : callable
-        The implementation; called with the operator's arguments.
+    forward, backward : callable
+        The implementation and its gradient; called with the operator's arguments.
     """
 
     name: str
     accepts: str
     applies: Callable[[Tensor], bool]
-    run: Callable[..., Any]
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
 
 
 @dataclass
@@ -56,7 +58,7 @@ class DispatchTable:
     """
 
     op: str
-    forms: list[Form] = field(default_factory=list)
+    forms: list[Form]
 
     def select(self, x: Tensor) -> Form:
         """Return the first form that applies to the signal ``x``.
@@ -81,11 +83,13 @@ def on_cpu(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype in SIGNAL_DTYPES
 
 
-CPU_ACCEPTS = "float32 or float64 on device 'cpu'"
+def complex_of(dtype: torch.dtype) -> torch.dtype:
+    """Return the complex dtype with the precision of ``dtype``."""
+    return torch.complex64 if dtype == torch.float32 else torch.complex128
 
 
 def check_signal(op: str, x: Tensor, dims: Sequence[str], name: str = "x") -> None:
-    """Raise `SpecError` unless ``x`` is a real floating tensor with the named dimensions, none empty."""
+    """Raise `SpecError` unless ``x`` is a real floating tensor with the named dimensions, none of them empty."""
     layout = "(" + ", ".join(dims) + ")"
     if not isinstance(x, Tensor):
         raise SpecError(f"ops.{op}: {name} must be a tensor of shape {layout}, got {type(x).__name__}.")
@@ -94,7 +98,7 @@ def check_signal(op: str, x: Tensor, dims: Sequence[str], name: str = "x") -> No
     if x.ndim != len(dims):
         raise SpecError(f"ops.{op}: {name} must have the dimensions {layout}, got shape {tuple(x.shape)}.")
     if 0 in x.shape:
-        raise SpecError(f"ops.{op}: {name} of shape {tuple(x.shape)} is empty; every dimension of {layout} is at least 1.")
+        raise SpecError(f"ops.{op}: {name} of shape {tuple(x.shape)} is empty; each of {layout} must be at least 1.")
 
 
 def check_coefficient(
@@ -104,16 +108,21 @@ def check_coefficient(
     shapes: Sequence[tuple[int, ...]],
     like: Tensor,
     dtype: torch.dtype = torch.float64,
+    *,
+    empty_ok: bool = False,
 ) -> None:
     """Raise `SpecError` unless ``value`` has one of ``shapes`` (-1: any size), ``dtype`` and the device of ``like``."""
     wanted = " or ".join("(" + ", ".join("*" if n < 0 else str(n) for n in shape) + ")" for shape in shapes)
     if not isinstance(value, Tensor):
-        raise SpecError(f"ops.{op}: {name} must be a {_name(dtype)} tensor of shape {wanted}, got {type(value).__name__}.")
+        kind = type(value).__name__
+        raise SpecError(f"ops.{op}: {name} must be a {_name(dtype)} tensor of shape {wanted}, got {kind}.")
     if value.dtype != dtype:
         reason = " (rounded coefficients make slow filters wrong by percents)" if dtype == torch.float64 else ""
         raise SpecError(f"ops.{op}: {name} has dtype {_name(value.dtype)}; it must be {_name(dtype)}{reason}.")
     if not any(_matches(value.shape, shape) for shape in shapes):
         raise SpecError(f"ops.{op}: {name} must have shape {wanted}, got {tuple(value.shape)}.")
+    if 0 in value.shape and not empty_ok:
+        raise SpecError(f"ops.{op}: {name} of shape {tuple(value.shape)} is empty.")
     if value.device != like.device:
         raise SpecError(f"ops.{op}: {name} is on device '{value.device}' but the signal is on '{like.device}'.")
 

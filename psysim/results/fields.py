@@ -177,8 +177,8 @@ def document() -> str:
     lines = [
         "# The results schema",
         "",
-        "<!-- Written from psysim/results/schema.py: edit there, then run "
-        "`python -m psysim.results.schema > docs/reference/results_schema.md`. -->",
+        "<!-- Written from psysim/results/fields.py: edit there, then run "
+        "`python -c 'import psysim.results as r; print(r.document())' > docs/reference/results_schema.md`. -->",
         "",
         f"A run is one `xarray.Dataset` of schema version {SCHEMA_VERSION}. psysim checks it on write and on read, "
         "and reports all problems at once. Everything listed is required. Other variables and attributes may be added; "
@@ -226,4 +226,4 @@ def document() -> str:
         f"- `status` codes: {codes} (CF attributes `flag_values`, `flag_meanings`). A converged track has a threshold.",
         "- `spec_toml` is valid TOML, `provenance` a JSON object.",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)

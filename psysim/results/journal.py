@@ -7,7 +7,7 @@ A running experiment keeps a folder ``<out>.partial/`` with two files (and a loc
   appended, a batch of trials with one system call, so a killed process leaves at most one torn record at the end.
 
 Opening cuts a torn tail off and refuses a journal that is damaged in the middle. Measured on one core: appending 1000
-records of three intervals takes 0.6 ms and checking a journal of a million of them takes 0.4 s.
+records of three intervals takes 0.2 ms, appending one 0.06 ms, and checking a journal of a million of them 0.2 s.
 """
 
 from __future__ import annotations
@@ -319,7 +319,7 @@ def fill(ds: xr.Dataset, records: NDArray[np.void]) -> xr.Dataset:
     return ds
 
 
-# -------------------------------------------------------------------------------------------------------------- helpers
+# ------------------------------------------------------------ helpers
 def _check_header(header: Mapping[str, Any], path: Path) -> None:
     problems = []
     if not isinstance(header.get("spec_toml"), str):

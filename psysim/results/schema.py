@@ -1,7 +1,6 @@
 """The results schema: one description of the dataset, checked on write and on read.
 
 This module is the door: the entries are in fields.py, the checks in validation.py, and `empty_dataset` makes a dataset.
-``python -m psysim.results.schema`` prints the schema as Markdown (docs/reference/results_schema.md is its output).
 """
 
 from __future__ import annotations
@@ -169,7 +168,3 @@ def _variable_attrs(field: Field, level_unit: str, level_long_name: str) -> dict
     if field.name == "status":
         attrs |= {"flag_values": np.arange(len(STATUS), dtype=np.int8), "flag_meanings": " ".join(STATUS)}
     return attrs
-
-
-if __name__ == "__main__":
-    print(document(), end="")

@@ -211,6 +211,9 @@ def _publish(temporary: Path, path: Path) -> None:
         os.link(temporary, path)
     except FileExistsError:
         _refuse_existing(path)
+    except OSError:  # a file system without links (FAT): the best that is left
+        _refuse_existing(path)
+        os.rename(temporary, path)
     sync_file(path.parent)
 
 

@@ -26,7 +26,7 @@ FULL_SCALE_DB = 100.0
 
 @dataclass(frozen=True)
 class AdaptationPreset:
-    """One published setting: time constants in s, overshoot limit (0: none), minimum level in dB (None: per channel)."""
+    """One published setting: time constants, overshoot limit (0: none), minimum level (None: one per channel)."""
 
     tau_s: tuple[float, ...]
     limit: float
@@ -209,7 +209,9 @@ class AdaptLoop(AuditoryModule):
         return y.reshape(x.shape)
 
 
-def _time_constants(tau: Tensor | Sequence[float] | None, num_loops: int | None, published: tuple[float, ...]) -> Tensor:
+def _time_constants(
+    tau: Tensor | Sequence[float] | None, num_loops: int | None, published: tuple[float, ...]
+) -> Tensor:
     if num_loops is not None:
         check_range("num_loops", num_loops, 1, 64)
     if tau is None:

@@ -30,7 +30,7 @@ def resolve_dtype(dtype: torch.dtype | str) -> torch.dtype:
 
 
 def check_keys(parameter: str, given: Mapping[str, object] | None, allowed: Iterable[str]) -> dict[str, Any]:
-    """Return a copy of the options ``given`` (None: empty), or raise `SpecError` naming the unknown key and the nearest."""
+    """Return a copy of the options ``given`` (None: empty); an unknown key raises `SpecError` with the nearest name."""
     options = dict(given or {})
     names = sorted(allowed)
     for key in options:
@@ -42,7 +42,7 @@ def check_keys(parameter: str, given: Mapping[str, object] | None, allowed: Iter
 
 def check_sample_rate(fs: float) -> float:
     """Return ``fs`` as a float, or raise `SpecError` unless it is a positive number of Hz."""
-    if isinstance(fs, bool) or not isinstance(fs, (int, float)) and not hasattr(fs, "__float__"):
+    if isinstance(fs, bool) or (not isinstance(fs, (int, float)) and not hasattr(fs, "__float__")):
         raise SpecError(f"fs = {fs!r} is not a sampling rate: it must be a number of Hz.")
     rate = float(fs)
     if not 0.0 < rate < float("inf"):
@@ -109,7 +109,7 @@ class AuditoryModule(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """dtype of the signal path: what inputs are converted to and outputs have."""
+        """Dtype of the signal path: what inputs are converted to and outputs have."""
         return self._signal_dtype.dtype
 
     @property
@@ -139,4 +139,4 @@ class AuditoryModule(nn.Module):
             out = fn(tensor)
             return tensor.to(out.device) if id(tensor) in kept and out.dtype != tensor.dtype else out
 
-        return super()._apply(keep_float64, recurse)
+        return super()._apply(keep_float64, recurse)  # type: ignore[no-untyped-call]

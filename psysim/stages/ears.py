@@ -223,8 +223,8 @@ class MiddleEarFilter(EarFilter):
 
     References
     ----------
-    Lopez-Poveda & Meddis (2001), JASA 110, 3107-3118; Goode, Killion, Nakamura & Nishihara (1994), Am. J. Otol. 15, 145-154;
-    Jepsen, Ewert & Dau (2008), JASA 124, 422-438.
+    Lopez-Poveda & Meddis (2001), JASA 110, 3107-3118; Goode, Killion, Nakamura & Nishihara (1994),
+    Am. J. Otol. 15, 145-154; Jepsen, Ewert & Dau (2008), JASA 124, 422-438.
 
     Examples
     --------

@@ -17,7 +17,7 @@ __all__ = ["GammatoneFilterbank", "gammatone_bandwidth_factor"]
 
 
 def gammatone_bandwidth_factor(order: int) -> float:
-    """Return k with beta = k ERB: the factor that gives a gammatone of this order the equivalent rectangular bandwidth ERB.
+    """Return k with beta = k ERB: the gammatone of this order then has the equivalent rectangular bandwidth ERB.
 
     Examples
     --------
@@ -33,8 +33,8 @@ class GammatoneFilterbank(AuditoryModule):
 
     Channel f is :math:`2\,\mathrm{Re}(H x)` with
     :math:`H(z) = ((1 - r) / (1 - r e^{-i\theta} z^{-1}))^n`, :math:`r = e^{-2\pi\beta/f_s}`,
-    :math:`\theta = 2\pi f_c/f_s`, :math:`\beta = k\,(24.7 + f_c/9.265)` Hz. A tone at fc passes with gain 1 (1.0012 at 80 Hz).
-    Computed as a cascade of n first-order complex sections: multiplied out, the filter is unstable in float32.
+    :math:`\theta = 2\pi f_c/f_s`, :math:`\beta = k\,(24.7 + f_c/9.265)` Hz. A tone at fc passes with gain 1
+    (1.0012 at 80 Hz). Computed as a cascade of n first-order complex sections: multiplied out, the filter is unstable in float32.
     Phase is causal; low channels lag high ones.
 
     Parameters
@@ -132,7 +132,9 @@ class GammatoneFilterbank(AuditoryModule):
         if isinstance(fc, tuple) and len(fc) == 2:
             fc = torch.as_tensor(erb_space(float(fc[0]), float(fc[1]), spacing, basef))
         elif basef is not None or spacing != 1.0:
-            raise SpecError("basef and spacing need fc = (flow, fhigh); they do not apply to a list of centre frequencies.")
+            raise SpecError(
+                "basef and spacing need fc = (flow, fhigh); they do not apply to a list of centre frequencies."
+            )
         centres = torch.as_tensor(fc, dtype=torch.float64).detach().reshape(-1)
         if centres.numel() == 0:
             raise SpecError("fc is empty: a filterbank needs at least one centre frequency.")

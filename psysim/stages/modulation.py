@@ -50,11 +50,11 @@ PRESETS = {
 }
 
 
-def modulation_centres(upper_hz: float, Q: float = 2.0) -> list[float]:  # noqa: N803 (Q is the published name)
+def modulation_centres(upper_hz: float, Q: float = 2.0) -> list[float]:
     """Return the centre frequencies in Hz up to about ``upper_hz``, beginning with 0 (the lowpass).
 
-    5 Hz apart up to 10 Hz, then in the ratio (1 + 1/(2Q)) / (1 - 1/(2Q)), 5/3 for Q = 2. The counts are truncated towards
-    zero, as published: one filter is made even if it lies above ``upper_hz``, so 16.7 Hz is there for 11 Hz.
+    5 Hz apart up to 10 Hz, then in the ratio (1 + 1/(2Q)) / (1 - 1/(2Q)), 5/3 for Q = 2. The counts are truncated
+    towards zero, as published: one filter is made even if it lies above ``upper_hz``, so 16.7 Hz is there for 11 Hz.
 
     Examples
     --------
@@ -75,8 +75,8 @@ class ModulationFilterbank(AuditoryModule):
     r"""Modulation filterbank: adapted envelope (B, F, T) to one signal per modulation filter.
 
     Filter 0 is a second-order Butterworth lowpass of 2.5 Hz. The others are complex one-pole bandpasses
-    :math:`y[n] = (1 - g) x[n] + g e^{i\omega} y[n-1]`, :math:`g = e^{-\pi b/f_s}`, of bandwidth b = 5 Hz below 10 Hz and
-    centre/Q above, times 2. Up to 10 Hz the real part is returned, above it the envelope ``att_factor |y|``:
+    :math:`y[n] = (1 - g) x[n] + g e^{i\omega} y[n-1]`, :math:`g = e^{-\pi b/f_s}`, of bandwidth b = 5 Hz below 10 Hz
+    and centre/Q above, times 2. Up to 10 Hz the real part is returned, above it the envelope ``att_factor |y|``:
     listeners hear the phase of slow modulation only.
 
     ==================  ==================  ===================  =============  ===============
@@ -115,7 +115,8 @@ class ModulationFilterbank(AuditoryModule):
     dtype : torch.dtype
         torch.float32 or torch.float64.
     lowpass_cutoff : float, optional
-        Cutoff in Hz of the first-order lowpass before the bank; None switches it off, ``"preset"`` leaves it to the preset.
+        Cutoff in Hz of the first-order lowpass before the bank; None switches it off, ``"preset"`` (default): as the
+        preset says.
     phase_insens : bool
         False returns the complex filter outputs without the factor 2 and without attenuation (butterworth: the
         real filter outputs).
@@ -158,12 +159,14 @@ class ModulationFilterbank(AuditoryModule):
     lowpass_cutoff_hz: Tensor
     attenuation: Tensor
     gain: Tensor
+    bandpass_sos: Tensor
+    _envelope: Tensor
 
     def __init__(
         self,
         fs: float,
         fc: Tensor | Sequence[float],
-        Q: float = 2.0,  # noqa: N803 (Q is the published name)
+        Q: float = 2.0,
         max_mfc: float | None = None,
         lp_cutoff: float = 2.5,
         att_factor: float | None = None,
@@ -173,7 +176,7 @@ class ModulationFilterbank(AuditoryModule):
         learnable: bool = False,
         dtype: torch.dtype | str = torch.float32,
         *,
-        lowpass_cutoff: float | None | str = "preset",
+        lowpass_cutoff: float | str | None = "preset",
         phase_insens: bool = True,
     ) -> None:
         super().__init__(fs, learnable=learnable, dtype=dtype)
@@ -197,12 +200,14 @@ class ModulationFilterbank(AuditoryModule):
     def _set_channels(self, fc: Tensor | Sequence[float]) -> None:
         centres = torch.as_tensor(fc, dtype=torch.float64).detach().reshape(-1)
         if centres.numel() == 0 or not bool((centres >= 0).all() & centres.isfinite().all()):
-            raise SpecError("fc must hold the centre frequency of each auditory channel: finite numbers of Hz, at least 0.")
+            raise SpecError(
+                "fc must hold the centre frequency of each auditory channel: finite numbers of Hz, at least 0."
+            )
         upper = [min(f / 4.0, self.max_mfc) if self.use_upper_limit else self.max_mfc for f in centres.tolist()]
         lists = [modulation_centres(u, self.Q) for u in upper]
         # The dense axis is the longest list; a channel below 40 Hz can, for Q other than 2, have a filter that is in
         # no other channel: such filters come last, so that every other channel stays a prefix, and its output a view.
-        axis = list(max(lists, key=len))
+        axis = list(max(lists, key=lambda mfc: len(mfc)))
         axis += sorted({f for mfc in lists for f in mfc} - set(axis))
         self._filters = [[axis.index(f) for f in mfc] for mfc in lists]
         valid = torch.zeros(len(lists), len(axis), dtype=torch.bool)
@@ -224,8 +229,8 @@ class ModulationFilterbank(AuditoryModule):
         too_high = centres >= self.fs / 2
         if bool(too_high.any()):
             raise SpecError(
-                f"max_mfc = {self.max_mfc:g} Hz asks for a modulation filter at {float(centres[too_high][0]):g} Hz, but the "
-                f"representation has fs = {self.fs:g} Hz: set max_mfc below fs/2 = {self.fs / 2:g} Hz, or raise subfs."
+                f"max_mfc = {self.max_mfc:g} Hz asks for a modulation filter at {float(centres[too_high][0]):g} Hz, but "
+                f"the representation has fs = {self.fs:g} Hz: set max_mfc below {self.fs / 2:g} Hz, or raise subfs."
             )
         width = torch.where(centres < PHASE_LIMIT_HZ, LOW_BANDWIDTH_HZ, centres / self.Q)
         if self.filter_type == "butterworth":
@@ -263,7 +268,7 @@ class ModulationFilterbank(AuditoryModule):
     def split(self, dense: Tensor) -> list[Tensor]:
         """Return the outputs of each channel, F tensors (B, M_i, T) or (M_i, T), as views of ``dense``.
 
-        (Copies for the rare channel whose filters are not the first M_i of the axis: fc below 40 Hz and Q other than 2.)
+        (Copies for the rare channel whose filters are not the first M_i of the axis: fc below 40 Hz, Q not 2.)
         """
         channels = dense.unbind(-3)
         out = []
@@ -307,7 +312,7 @@ class ModulationFilterbank(AuditoryModule):
         return two * self.gain * torch.where(self._envelope, self.attenuation, torch.ones_like(self.gain))
 
 
-def _lowpass_option(given: float | None | str, preset: float | None) -> float | None:
+def _lowpass_option(given: float | str | None, preset: float | None) -> float | None:
     if isinstance(given, str):
         check_option("lowpass_cutoff", given, ("preset",))
         return preset

@@ -90,7 +90,7 @@ MISTAKES = {
     "ascending steps": ("[4.0, 2.0, 1.0]", "[1.0, 2.0, 4.0]", "procedure", "largest"),
     "no steps": ("[4.0, 2.0, 1.0]", "[]", "procedure", "steps"),
     "no tracks": ("n_tracks = 2\n", "n_tracks = 0\n", "run.n_tracks", "greater than"),
-    "one interval": ("n_intervals = 3", "n_intervals = 1", "task.n_intervals", "2 or more"),
+    "one interval": ("n_intervals = 3", "n_intervals = 1", "task.n_intervals", "greater than"),
     "limits exchanged": (
         "level_start = -4.0",
         "level_start = -4.0\nlevel_min = -2.0\nlevel_max = -20.0",

@@ -22,7 +22,7 @@ DTYPES = [torch.float64, torch.float32]
 STAGES = ("headphone", "middleear", "filterbank", "ihc", "adaptation", "resampled", "modulation")
 RELATIVE = ("headphone", "middleear", "filterbank", "ihc")
 
-# float64: the ear filters are exact; from the gammatone on the reference's own rounding (multiplied-out poles) dominates.
+# float64: the ear filters are exact; from the gammatone on the reference's own rounding dominates (poles multiplied out).
 BOUND_64 = {"headphone": 5e-15, "middleear": 5e-15, "filterbank": 1e-6, "ihc": 1e-6, "adaptation": 5e-3}
 BOUND_64 |= {"resampled": 5e-3, "modulation": 2e-3}
 # float32: adaptation has a median and a maximum; offsets of a 100-dB tone are the steepest slopes there are.
@@ -154,7 +154,7 @@ def test_silence_stays_at_rest(dtype: torch.dtype) -> None:
     _, outputs = run("dau1997_silence", dtype)
     assert np.all(outputs["filterbank"] == 0)
     assert np.all(outputs["ihc"] == 0)
-    # The rest state 1e-5 ** (1/32) = 0.70 is rounded and 1 in the input's last stage is 100 / 0.30 MU: 16 rounding steps.
+    # 16 rounding steps of the rest state 1e-5 ** (1/32) = 0.70, of which 1 is 100 / 0.30 MU.
     rest = 16 * 331 * np.finfo(outputs["adaptation"].dtype).epsneg
     assert np.abs(outputs["adaptation"]).max() <= rest
     assert np.nanmax(np.abs(outputs["modulation"])) <= 2 * rest

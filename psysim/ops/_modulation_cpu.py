@@ -1,0 +1,279 @@
+"""Numba kernels of `modulation_bank`.
+
+The lowpass runs in float64. The one-pole bandpasses run in the dtype of the signal, updated by increments
+(z - (1 - p) z + gain x, with 1 - p rounded instead of p): at 44.1 kHz the 5-Hz filter has |1 - p| = 8e-4, and
+rounding its pole to float32 would move its bandwidth by 1e-4. Backward is float64 throughout. Rows are ordered channel
+by channel (all of the batch for the first channel, then the second ...), so that the lanes of a block mostly have the
+same filters and missing filters are skipped.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+# Compiled functions are typed by numba.
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from psysim.ops._simd import LANES, convert, load, select, splat, sqrt, store
+from psysim.ops._sosfilt_cpu import sections_advance, sections_retreat
+from psysim.ops._tiles import (
+    TILE,
+    blocks_of,
+    empty,
+    flat,
+    flush,
+    kernel,
+    lane_rows,
+    read_tile,
+    run_blocks,
+    scratch,
+    write_tile,
+)
+
+__all__ = ["backward", "forward"]
+
+REAL, ENVELOPE, COMPLEX = 0, 1, 2  # what a bandpass puts out
+
+
+@kernel
+def _lane_setup(block, batch, channels, valid, lowpass):
+    """Row of each lane in memory, 1.0 where it has a filter (else 0.0), per filter whether any has, lowpass lanes."""
+    filters = valid.size // channels
+    rows = lane_rows(block, batch * channels)
+    has = scratch(filters * LANES, lowpass)
+    used = scratch(filters, valid)
+    for lane in range(LANES):
+        channel = rows[lane] // batch
+        rows[lane] = rows[lane] % batch * channels + channel
+        for m in range(filters):
+            has[m * LANES + lane] = 1.0 if valid[channel * filters + m] else 0.0
+            used[m] = used[m] or valid[channel * filters + m]
+    lanes = scratch(lowpass.size * LANES, lowpass)
+    for k in range(lowpass.size):
+        lanes[k * LANES : (k + 1) * LANES] = lowpass[k]
+    return rows, has, used, lanes
+
+
+@kernel
+def _band_advance(tile, count, gain, back, turn, state, at, real, imag):
+    """One complex pole p = (1 - back) + i turn over a tile: z = p z + gain x, written as an increment of z."""
+    b, d, w = splat(tile, gain), splat(tile, back), splat(tile, turn)
+    re, im = load(state, at), load(state, at + LANES)
+    for t in range(count):
+        x = load(tile, t * LANES)
+        re, im = (re - d * re) + (b * x - w * im), (im - d * im) + w * re
+        store(real, t * LANES, re)
+        store(imag, t * LANES, im)
+    store(state, at, re)
+    store(state, at + LANES, im)
+
+
+@kernel
+def _band_output(count, mode, scale, has, at, real, imag):
+    """Turn the pole's values into the filter's output, zero in lanes without the filter."""
+    present = load(has, at) > 0.5
+    c = splat(real, scale)
+    for t in range(count):
+        re, im = load(real, t * LANES), load(imag, t * LANES)
+        if mode == ENVELOPE:
+            re = sqrt(re * re + im * im)
+        store(real, t * LANES, select(present, c * re, 0.0))
+        if mode == COMPLEX:
+            store(imag, t * LANES, select(present, c * im, 0.0))
+
+
+@kernel
+def _forward(block, x, lowpass, bands, modes, valid, batch, channels, samples, out_re, out_im):
+    rows, has, used, lanes = _lane_setup(block, batch, channels, valid, lowpass)
+    filters = used.size
+    source = rows * samples
+    low, tile = scratch(TILE * LANES, lowpass), scratch(TILE * LANES, x)
+    real, imag = scratch(TILE * LANES, x), scratch(TILE * LANES, x)
+    low_state, state = scratch(lowpass.size // 5 * 2 * LANES, lowpass), scratch(filters * 2 * LANES, x)
+    none = scratch(LANES, lowpass)
+    blank = scratch(TILE * LANES, x)
+    for start in range(0, samples, TILE):
+        count = min(TILE, samples - start)
+        read_tile(x, source, start, count, tile)
+        for m in range(filters):
+            target = (rows * filters + m) * samples
+            if not used[m]:
+                write_tile(out_re, target, start, count, blank)
+                if out_im.size > 1:
+                    write_tile(out_im, target, start, count, blank)
+            elif m == 0:
+                present = load(has, 0) > 0.5
+                for t in range(count):
+                    store(low, t * LANES, convert(load(tile, t * LANES), low))
+                sections_advance(low, count, lanes, low_state, none)
+                for t in range(count):
+                    store(low, t * LANES, select(present, load(low, t * LANES), 0.0))
+                write_tile(out_re, target, start, count, low)
+                if out_im.size > 1:
+                    write_tile(out_im, target, start, count, blank)
+            else:
+                c = 4 * (m - 1)
+                _band_advance(tile, count, bands[c], bands[c + 1], bands[c + 2], state, 2 * m * LANES, real, imag)
+                _band_output(count, modes[m - 1], bands[c + 3], has, m * LANES, real, imag)
+                write_tile(out_re, target, start, count, real)
+                if out_im.size > 1:
+                    write_tile(out_im, target, start, count, imag)
+        flush(low_state)
+        flush(state)
+
+
+def _modes(envelope: Tensor, complex_output: bool) -> Tensor:
+    return torch.full_like(envelope, COMPLEX, dtype=torch.int64) if complex_output else envelope.to(torch.int64)
+
+
+def forward(x: Tensor, lowpass: Tensor, bands: Tensor, envelope: Tensor, valid: Tensor, complex_output: bool) -> Tensor:
+    """Run the operator on the CPU; ``lowpass`` (S, 5), ``bands`` (M - 1, 4): gain, 1 - Re p, Im p, scale."""
+    batch, channels, samples = x.shape
+    shape = (batch, channels, valid.shape[1], samples)
+    real = empty(shape, x.dtype)
+    imag = empty(shape if complex_output else (1,), x.dtype)
+    arrays = flat(x), flat(lowpass), flat(bands), flat(_modes(envelope, complex_output)), flat(valid)
+    run_blocks(_forward, blocks_of(batch * channels), *arrays, batch, channels, samples, flat(real), flat(imag))
+    return torch.complex(real, imag) if complex_output else real
+
+
+@kernel
+def _band_retreat(tile, count, coef, mode, before, real, imag, grad, grad_im, adjoint, at, sums, total):
+    """Backwards over a tile for one bandpass: add the gradient at the input to ``total``.
+
+    ``real``, ``imag`` hold the pole's values, ``before`` those just before the tile.
+    ``sums``: gain, 1 - Re p, Im p, scale.
+    """
+    b, d, w, c = splat(tile, coef[0]), splat(tile, coef[1]), splat(tile, coef[2]), splat(tile, coef[3])
+    lam_re, lam_im = load(adjoint, at), load(adjoint, at + LANES)
+    s0, s1, s2, s3 = load(sums, 0), load(sums, LANES), load(sums, 2 * LANES), load(sums, 3 * LANES)
+    zero = splat(tile, 0.0)
+    for step in range(count):
+        t = count - 1 - step
+        g, h = load(grad, t * LANES), zero
+        re, im = load(real, t * LANES), load(imag, t * LANES)
+        if mode == ENVELOPE:
+            size = sqrt(re * re + im * im)
+            s3 = s3 + g * size
+            g = c * g / select(size > 0.0, size, 1.0)
+            g, h = g * re, g * im
+        elif mode == COMPLEX:
+            h = load(grad_im, t * LANES)
+            s3 = s3 + g * re + h * im
+            g, h = c * g, c * h
+        else:
+            s3 = s3 + g * re
+            g = c * g
+        lam_re, lam_im = (lam_re - d * lam_re) + (g + w * lam_im), (lam_im - d * lam_im) + (h - w * lam_re)
+        if t > 0:
+            old_re, old_im = load(real, (t - 1) * LANES), load(imag, (t - 1) * LANES)
+        else:
+            old_re, old_im = load(before, 0), load(before, LANES)
+        s0 = s0 + lam_re * load(tile, t * LANES)
+        s1 = s1 - (lam_re * old_re + lam_im * old_im)
+        s2 = s2 + (lam_im * old_re - lam_re * old_im)
+        store(total, t * LANES, load(total, t * LANES) + b * lam_re)
+    store(adjoint, at, lam_re)
+    store(adjoint, at + LANES, lam_im)
+    store(sums, 0, s0)
+    store(sums, LANES, s1)
+    store(sums, 2 * LANES, s2)
+    store(sums, 3 * LANES, s3)
+
+
+@kernel
+def _read_gradient(grad, offsets, start, count, has, at, tile):
+    read_tile(grad, offsets, start, count, tile)
+    present = load(has, at) > 0.5
+    for t in range(count):
+        store(tile, t * LANES, select(present, load(tile, t * LANES), 0.0))
+
+
+@kernel
+def _starts(x, source, samples, bands, used, lanes, sections):
+    """States of lowpass and bandpasses at the start of every tile."""
+    filters = used.size
+    size = 2 * (sections + filters) * LANES
+    tiles = (samples + TILE - 1) // TILE
+    tile, real, imag = scratch(TILE * LANES, bands), scratch(TILE * LANES, bands), scratch(TILE * LANES, bands)
+    starts, state, none = scratch(tiles * size, bands), scratch(size, bands), scratch(LANES, bands)
+    low_state, band_state = state[: 2 * sections * LANES], state[2 * sections * LANES :]
+    for i in range(tiles):
+        starts[i * size : (i + 1) * size] = state
+        count = min(TILE, samples - i * TILE)
+        read_tile(x, source, i * TILE, count, tile)
+        for m in range(1, filters):
+            if used[m]:
+                c = 4 * (m - 1)
+                at = 2 * m * LANES
+                _band_advance(tile, count, bands[c], bands[c + 1], bands[c + 2], band_state, at, real, imag)
+        sections_advance(tile, count, lanes, low_state, none)
+        flush(state)
+    return starts
+
+
+@kernel
+def _backward(
+    block, x, lowpass, bands, modes, valid, batch, channels, samples, grad_re, grad_im, grad_x, grad_low, grad_bands
+):
+    rows, has, used, lanes = _lane_setup(block, batch, channels, valid, lowpass)
+    filters, sections = used.size, lowpass.size // 5
+    source = rows * samples
+    tile, total, low = scratch(TILE * LANES, bands), scratch(TILE * LANES, bands), scratch(TILE * LANES, bands)
+    real, imag = scratch(TILE * LANES, bands), scratch(TILE * LANES, bands)
+    slope, slope_im = scratch(TILE * LANES, bands), scratch(TILE * LANES, bands)
+    history = scratch(sections * TILE * LANES, bands)
+    cut, size = 2 * sections * LANES, 2 * (sections + filters) * LANES
+    adjoint, state = scratch(size, bands), scratch(size, bands)
+    low_sums, band_sums = scratch(lowpass.size * LANES, bands), scratch(4 * filters * LANES, bands)
+    starts = _starts(x, source, samples, bands, used, lanes, sections)
+    tiles = (samples + TILE - 1) // TILE
+    for backwards in range(tiles):
+        i = tiles - 1 - backwards
+        start, count = i * TILE, min(TILE, samples - i * TILE)
+        read_tile(x, source, start, count, tile)
+        low[:] = tile
+        state[:] = starts[i * size : (i + 1) * size]
+        total[:] = 0.0
+        if used[0]:
+            _read_gradient(grad_re, rows * filters * samples, start, count, has, 0, total)
+            sections_advance(low, count, lanes, state[:cut], history)
+            sections_retreat(total, low, count, lanes, adjoint[:cut], history, low_sums)
+        for m in range(1, filters):
+            if used[m]:
+                coef, at = bands[4 * (m - 1) : 4 * m], cut + 2 * m * LANES
+                target = (rows * filters + m) * samples
+                _read_gradient(grad_re, target, start, count, has, m * LANES, slope)
+                if grad_im.size > 1:
+                    _read_gradient(grad_im, target, start, count, has, m * LANES, slope_im)
+                _band_advance(tile, count, coef[0], coef[1], coef[2], state, at, real, imag)
+                before, sums = starts[i * size + at : i * size + at + 2 * LANES], band_sums[4 * m * LANES :]
+                mode = modes[m - 1]
+                _band_retreat(tile, count, coef, mode, before, real, imag, slope, slope_im, adjoint, at, sums, total)
+        flush(adjoint)
+        write_tile(grad_x, source, start, count, total)
+    for lane in range(LANES):
+        for k in range(lowpass.size):
+            grad_low[rows[lane] * lowpass.size + k] = low_sums[k * LANES + lane]
+        for k in range(4 * (filters - 1)):
+            grad_bands[rows[lane] * 4 * (filters - 1) + k] = band_sums[(4 + k) * LANES + lane]
+
+
+def backward(
+    grad: Tensor, x: Tensor, lowpass: Tensor, bands: Tensor, envelope: Tensor, valid: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients with respect to ``x``, ``lowpass`` and ``bands``."""
+    batch, channels, samples = x.shape
+    if grad.is_complex():
+        parts = torch.view_as_real(grad.resolve_conj())
+        grad_re, grad_im = flat(parts[..., 0]), flat(parts[..., 1])
+    else:
+        grad_re, grad_im = flat(grad), flat(x.new_empty(1))
+    modes = _modes(envelope, grad.is_complex())
+    grad_x = empty(x.shape, x.dtype)
+    grad_low = torch.zeros((batch * channels, *lowpass.shape), dtype=torch.float64)
+    grad_bands = torch.zeros((batch * channels, *bands.shape), dtype=torch.float64)
+    arrays = flat(x), flat(lowpass), flat(bands), flat(modes), flat(valid), batch, channels, samples, grad_re, grad_im
+    run_blocks(_backward, blocks_of(batch * channels), *arrays, flat(grad_x), flat(grad_low), flat(grad_bands))
+    return grad_x, grad_low.sum(0), grad_bands.sum(0)
