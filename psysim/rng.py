@@ -94,6 +94,7 @@ class Purpose(IntEnum):
     CALIBRATION = 14  # draws used only to calibrate an observer
     ANALYSIS = 15  # bootstrap and other resampling of results
     FRINGE = 16  # waveform of a noise around or behind the stimulus
+    SECOND_MASKER = 17  # waveform of a second masker (the upper band of notched noise)
 
 
 def _check_whole(name: str, value: Tensor, high: int) -> None:

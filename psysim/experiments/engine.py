@@ -164,7 +164,7 @@ def run(
 
 def _finished(spec: ExperimentSpec, out: Path) -> xr.Dataset:
     dataset = store.load(out)
-    if dataset.attrs.get("spec_identity") != spec.identity():
+    if dataset.attrs["spec_toml"] != spec.to_toml():
         raise StoreError(
             f"{out} is the complete result of another experiment description. Choose another --out, "
             "or run with the description it was made from ('psysim info' shows it)."

@@ -66,10 +66,10 @@ class Recorder:
         if state == "partial" and not resume:
             raise StoreError(f"{out} was begun and interrupted. Add --resume to continue it, or choose another --out.")
         if state == "absent":
-            header = {"spec_toml": spec.to_toml(), "spec_identity": spec.identity(), "dims": _dims(spec)}
+            header = {"spec_toml": spec.to_toml(), "dims": _dims(spec)}
             return cls(n_intervals, out, Journal.create(store.partial_path(out), header))
         journal = Journal.open(store.partial_path(out))
-        if journal.header.get("spec_identity") != spec.identity():
+        if journal.header["spec_toml"] != spec.to_toml():
             journal.close()
             raise StoreError(
                 f"{out} was begun with another experiment description, so it cannot be continued with this one. "
@@ -155,7 +155,6 @@ def build_dataset(
         attrs={
             "title": spec.title,
             "spec_toml": spec.to_toml(),
-            "spec_identity": spec.identity(),
             "provenance": json.dumps(facts, default=str),
             "complete": int(complete),
             "tracked_variable": spec.tracks,

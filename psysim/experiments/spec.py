@@ -164,11 +164,10 @@ class ExperimentSpec:
         return len(self.conditions) * len(self.observers) * self.run.n_tracks
 
     def to_toml(self) -> str:
-        """Return the description as TOML text; `loads` of it gives an equal specification."""
-        return tomli_w.dumps(self.tables)
+        """Return everything that results depend on as TOML text, profile and overrides applied.
 
-    def identity(self) -> str:
-        """Return the part of the description that results depend on, as TOML text (execution settings left out)."""
+        Execution settings are left out; `loads` of the text gives the same experiment.
+        """
         return tomli_w.dumps({k: v for k, v in self.tables.items() if k not in ("engine", "profiles")})
 
 

@@ -26,18 +26,22 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Rule:
-    """What a measure is in psysim: the tracked variable, its unit, and the conversion to it (rising)."""
+    """What a measure is in psysim: the tracked variable, its unit, and the conversion to it (rising).
+
+    ``given`` is the unit the source must have, as far as its first word: a user's table may use another.
+    """
 
     tracks: str
     unit: str
     convert: Callable[[Values], Values] = lambda v: v
+    given: str = ""
 
 
-_DEPTH = _Rule("depth_db", "dB")
+_DEPTH = _Rule("depth_db", "dB", given="dB")
 _RULES: dict[tuple[str, str], _Rule] = {  # (data set or "*", measure)
     ("*", "am_detection_threshold"): _DEPTH,
     ("*", "am_detection_threshold_from_fit"): _DEPTH,
-    ("*", "gap_threshold"): _Rule("gap_s", "s", lambda v: v / 1000),
+    ("*", "gap_threshold"): _Rule("gap_s", "s", lambda v: v / 1000, given="ms"),
     ("jesteadt1977_intensity", "weber_fraction_dI_over_I"): _Rule(
         "level_increment_db", "dB", lambda v: 10 * np.log10(1 + v)
     ),
@@ -247,7 +251,8 @@ def _tidy(rows: pd.DataFrame, attrs: dict[str, Any]) -> pd.DataFrame:
 
 
 def _rule(dataset: str, measure: str, unit: str) -> _Rule:
-    return _RULES.get((dataset, measure)) or _RULES.get(("*", measure)) or _Rule(measure, unit)
+    rule = _RULES.get((dataset, measure)) or _RULES.get(("*", measure))
+    return rule if rule and rule.given in ("", unit.split(" ")[0]) else _Rule(measure, unit)
 
 
 def _factor(column: str, values: pd.Series[Any]) -> tuple[str, pd.Series[Any]]:

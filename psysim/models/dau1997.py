@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from psysim.errors import SpecError
 from psysim.models.base import Model, Representation, jsonable, register
@@ -243,8 +243,8 @@ class Dau1997(Model):
         """
         batch = self.enter(audio, (1, 2), "(T,) or (B, T)", "audio")
         single = batch.ndim == 1
-        stages = self._peripheral(batch.unsqueeze(0) if single else batch)
-        dense = self.modulation.dense(stages.get("resampled", stages["adaptation"]))
+        stages: dict[str, Tensor] = {}
+        dense = self._analyse(batch.unsqueeze(0) if single else batch, stages if self.return_stages else None)
         channels = self.modulation.split(dense.squeeze(0) if single else dense)
         if not self.return_stages:
             return channels
@@ -253,23 +253,29 @@ class Dau1997(Model):
     def represent(self, audio: Tensor) -> Representation:
         """Return the dense internal representation of ``audio`` (B, T) in pascal; (T,) counts as one row."""
         batch = self.enter(audio, (1, 2), "(T,) or (B, T)", "audio")
-        stages = self._peripheral(batch.unsqueeze(0) if batch.ndim == 1 else batch)
-        values = self.modulation.dense(stages.get("resampled", stages["adaptation"]))
+        values = self._analyse(batch.unsqueeze(0) if batch.ndim == 1 else batch, None)
         return Representation(values, self.modulation.valid, self.fc, self.modulation.mfc_all, self.fs_out)
 
-    def _peripheral(self, x: Tensor) -> dict[str, Tensor]:
-        stages: dict[str, Tensor] = {}
-        x = x * self.input_gain
-        if self.headphone is not None:
-            x = stages["headphone"] = self.headphone(x)
-        if self.middleear is not None:
-            x = stages["middleear"] = self.middleear(x)
-        stages["filterbank"] = self.filterbank(x)
-        stages["ihc"] = self.ihc(stages["filterbank"])
-        stages["adaptation"] = self.adaptation(stages["ihc"])
-        if self.resampler is not None:
-            stages["resampled"] = self.resampler(stages["adaptation"])
-        return stages
+    def _analyse(self, x: Tensor, stages: dict[str, Tensor] | None) -> Tensor:
+        """Return the dense output (B, F, M, T) for ``x`` (B, T); keep the stages in ``stages``, or free each early."""
+        y = x * self.input_gain
+        for name, stage in self._periphery():
+            y = stage(y)
+            if stages is not None:
+                stages[name] = y
+        return self.modulation.dense(y)
+
+    def _periphery(self) -> list[tuple[str, nn.Module]]:
+        """Return the stages that are on, in the order of the sound's way, up to the modulation filterbank."""
+        chain = (
+            ("headphone", self.headphone),
+            ("middleear", self.middleear),
+            ("filterbank", self.filterbank),
+            ("ihc", self.ihc),
+            ("adaptation", self.adaptation),
+            ("resampled", self.resampler),
+        )
+        return [(name, stage) for name, stage in chain if stage is not None]
 
     def parameters_dict(self) -> dict[str, Any]:
         """Return the constructor arguments as JSON-able values."""

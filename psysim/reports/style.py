@@ -6,6 +6,7 @@ No figure touches matplotlib's global state (pyplot); matplotlib is imported ins
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "HUMAN_COLOUR", "HUMAN_MARKERS", "LINES", "MARKERS", "Layout", "drawing", "png", "svg"]
+__all__ = [
+    "COLOURS",
+    "HUMAN_COLOUR",
+    "HUMAN_MARKERS",
+    "LINES",
+    "MARKERS",
+    "Layout",
+    "drawing",
+    "freeze",
+    "png",
+    "svg",
+    "wrapped",
+]
 
 #: Okabe and Ito (2008), without black (human data) and yellow (too light on white).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -85,12 +98,25 @@ def drawing(layout: Layout) -> Iterator[None]:
             "axes.facecolor": "white",
             "savefig.facecolor": "white",
             "axes.unicode_minus": True,
+            "text.parse_math": False,  # names of observers and data sets are printed as they are
             "svg.fonttype": "path",
             "svg.hashsalt": "psysim",
             "path.simplify": False,
         }
     ):
         yield
+
+
+def freeze(figure: Figure) -> Figure:
+    """Lay a figure out once and keep the positions: every later file of it is the same, byte by byte."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+def wrapped(text: str, width: int) -> str:
+    """Return ``text`` in lines of at most ``width`` characters."""
+    return "\n".join(textwrap.wrap(text, width)) or text
 
 
 def _save(figure: Figure, kind: str, **options: object) -> bytes:

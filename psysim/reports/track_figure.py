@@ -9,7 +9,7 @@ import numpy as np
 
 from psysim.errors import check_range
 from psysim.reports.labels import STATUS_WORDS, Labeller, number
-from psysim.reports.style import COLOURS, WRONG_COLOUR, Layout, drawing
+from psysim.reports.style import COLOURS, WRONG_COLOUR, Layout, drawing, freeze
 from psysim.results import STATUS, factors
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def tracks_figure(ds: xr.Dataset, n: int = 6, *, compact: bool = False) -> tuple
         if panels:
             handles, names = _legend(axes.flat[0])
             figure.legend(handles, names, loc="outside lower center", ncols=2 if compact else 4)
+        freeze(figure)
     return figure, numbers
 
 
@@ -126,11 +127,11 @@ def _title(ds: xr.Dataset, row: pd.Series, label: Labeller, width: int) -> str:
     track = [f"track {int(row['track']) + 1}"]
     ended = STATUS_WORDS[row["status"]]
     if np.isfinite(row["threshold"]):
-        ended = f"{number(row['threshold'], 3)} {label.unit('level')}".strip() + (
+        ended = f"threshold {number(row['threshold'], 3)} {label.unit('level')}".strip() + (
             "" if row["status"] == "converged" else f", {ended}"
         )
     lines = [*textwrap.wrap(", ".join([*who, *values, *track]), width), *textwrap.wrap(ended, width)]
-    return "\n".join(line.replace("$", r"\$") for line in lines)
+    return "\n".join(lines)
 
 
 def _draw_track(ax: Axes, rows: pd.DataFrame, title: str) -> None:

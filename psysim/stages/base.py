@@ -120,6 +120,10 @@ class AuditoryModule(nn.Module):
     def enter(self, x: object, dims: tuple[int, ...], shapes: str, name: str = "x") -> Tensor:
         """Check a signal at the door of `forward` and return it in this module's dtype."""
         signal = check_signal(x, dims, shapes, name)
+        if signal.device != self.device:
+            raise SpecError(
+                f"{name} is on device '{signal.device}', but {type(self).__name__} on '{self.device}': move one with .to()."
+            )
         return signal.to(resolve_dtype(self.dtype))
 
     def constant(self, name: str, value: object, *, learnable: bool | None = None) -> None:

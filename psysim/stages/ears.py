@@ -125,7 +125,7 @@ class EarFilter(AuditoryModule):
     def get_frequency_response(self, nfft: int = 8192) -> tuple[Tensor, Tensor]:
         """Return frequencies in Hz and the complex response, (nfft // 2 + 1,) each."""
         response = torch.fft.rfft(self.taps, nfft)
-        return torch.arange(len(response), dtype=torch.float64) * (self.fs / nfft), response
+        return torch.arange(len(response), dtype=torch.float64, device=self.device) * (self.fs / nfft), response
 
     def get_parameters(self) -> dict[str, object]:
         """Return the settings of the filter."""

@@ -34,8 +34,8 @@ class GammatoneFilterbank(AuditoryModule):
     Channel f is :math:`2\,\mathrm{Re}(H x)` with
     :math:`H(z) = ((1 - r) / (1 - r e^{-i\theta} z^{-1}))^n`, :math:`r = e^{-2\pi\beta/f_s}`,
     :math:`\theta = 2\pi f_c/f_s`, :math:`\beta = k\,(24.7 + f_c/9.265)` Hz. A tone at fc passes with gain 1
-    (1.0012 at 80 Hz). Computed as a cascade of n first-order complex sections: multiplied out, the filter is unstable in float32.
-    Phase is causal; low channels lag high ones.
+    (1.0012 at 80 Hz). Computed as a cascade of n first-order complex sections: multiplied out, the filter is unstable
+    in float32. Phase is causal; low channels lag high ones.
 
     Parameters
     ----------

@@ -207,7 +207,7 @@ class ModulationFilterbank(AuditoryModule):
         lists = [modulation_centres(u, self.Q) for u in upper]
         # The dense axis is the longest list; a channel below 40 Hz can, for Q other than 2, have a filter that is in
         # no other channel: such filters come last, so that every other channel stays a prefix, and its output a view.
-        axis = list(max(lists, key=lambda mfc: len(mfc)))
+        axis = list(lists[int(np.argmax([len(mfc) for mfc in lists]))])
         axis += sorted({f for mfc in lists for f in mfc} - set(axis))
         self._filters = [[axis.index(f) for f in mfc] for mfc in lists]
         valid = torch.zeros(len(lists), len(axis), dtype=torch.bool)
@@ -229,8 +229,8 @@ class ModulationFilterbank(AuditoryModule):
         too_high = centres >= self.fs / 2
         if bool(too_high.any()):
             raise SpecError(
-                f"max_mfc = {self.max_mfc:g} Hz asks for a modulation filter at {float(centres[too_high][0]):g} Hz, but "
-                f"the representation has fs = {self.fs:g} Hz: set max_mfc below {self.fs / 2:g} Hz, or raise subfs."
+                f"max_mfc = {self.max_mfc:g} Hz asks for a modulation filter at {centres[too_high][0]:g} Hz, but "
+                f"the representation has fs = {self.fs:g} Hz: set max_mfc below {self.fs / 2:g} Hz or raise subfs."
             )
         width = torch.where(centres < PHASE_LIMIT_HZ, LOW_BANDWIDTH_HZ, centres / self.Q)
         if self.filter_type == "butterworth":

@@ -35,7 +35,7 @@ def butterworth_bandpasses(centre_hz: Tensor, width_hz: Tensor, fs: float) -> Te
 def filter_butterworth(
     x: Tensor, lowpass_sos: Tensor, bandpass_sos: Tensor, valid: Tensor, envelope: Tensor | None, scale: Tensor
 ) -> Tensor:
-    """Return the dense output (B, F, M, T) of ``x`` (B, F, T); filters with ``envelope`` True give their FFT envelope."""
+    """Return the dense output (B, F, M, T) of ``x`` (B, F, T); where ``envelope`` is True, the FFT envelope."""
     columns = [torch.where(valid[:, :1], ops.sosfilt(x, lowpass_sos), 0.0)]
     for m, sos in enumerate(bandpass_sos.unbind(0)):
         index = valid[:, m + 1].nonzero().squeeze(1)

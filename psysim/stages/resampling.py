@@ -22,8 +22,8 @@ def fft_resample(x: Tensor, n_out: int) -> Tensor:
     """Resample ``x`` (..., T) to ``n_out`` samples.
 
     The half spectrum is cut, or padded with zeros, to n_out // 2 + 1 bins, transformed back and multiplied by
-    n_out / T. The signal is treated as periodic: its end leaks into its beginning. The bin at half the rate of an even ``n_out``
-    is taken as it is, without its imaginary part. Computed in float64.
+    n_out / T. The signal is treated as periodic: its end leaks into its beginning. The bin at half the rate of an even
+    ``n_out`` is taken as it is, without its imaginary part. Computed in float64.
 
     References
     ----------

@@ -1,24 +1,61 @@
-"""Stimuli: batched generators of sounds in pascal, and the kinds of stimuli that experiments name."""
+"""Stimuli: batched generators of sounds in pascal, and the kinds of stimuli that experiments name.
+
+Generators take physical parameters, each a number or one per row, and return (B, T). Kinds are found by name:
+
+>>> registry.names()[:4]
+['am_noise', 'am_tone', 'click', 'fm_tone']
+"""
 
 from __future__ import annotations
 
 from psysim.stimuli.am import am_noise, am_tone
-from psysim.stimuli.base import GatedParameters, GatedStimulus, Stimulus, TrackedVariable, register, registry
-from psysim.stimuli.batch import round_samples
+from psysim.stimuli.base import (
+    GatedParameters,
+    GatedStimulus,
+    Stimulus,
+    StimulusParameters,
+    TrackedVariable,
+    register,
+    registry,
+)
+from psysim.stimuli.batch import Rows, round_samples
+from psysim.stimuli.clicks import clicks
+from psysim.stimuli.complexes import harmonic_complex, tone_complex
+from psysim.stimuli.files import from_file, read_recording
+from psysim.stimuli.fm import fm_tone, quasi_fm_tone
+from psysim.stimuli.gap import gap_window
+from psysim.stimuli.gating import gate, ramp
+from psysim.stimuli.mixing import mix, scale_to_snr
 from psysim.stimuli.noise import noise
+from psysim.stimuli.notched_noise import notched_noise
 from psysim.stimuli.tones import silence, tone
 
 __all__ = [
     "GatedParameters",
     "GatedStimulus",
+    "Rows",
     "Stimulus",
+    "StimulusParameters",
     "TrackedVariable",
     "am_noise",
     "am_tone",
+    "clicks",
+    "fm_tone",
+    "from_file",
+    "gap_window",
+    "gate",
+    "harmonic_complex",
+    "mix",
     "noise",
+    "notched_noise",
+    "quasi_fm_tone",
+    "ramp",
+    "read_recording",
     "register",
     "registry",
     "round_samples",
+    "scale_to_snr",
     "silence",
     "tone",
+    "tone_complex",
 ]

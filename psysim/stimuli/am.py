@@ -38,9 +38,9 @@ def _finish(
 
 
 def _check_common(p: Rows, fs: float) -> None:
+    check_times(p, fs)
     p.check("level_db_spl", high=MAX_LEVEL_DB_SPL, unit="dB SPL")
     check_option("normalise", p["normalise"], NORMALISE)
-    check_times(p)
     check_am(p, fs)
     check_ramps(p.length(fs), p.length(fs, "ramp_s"))
 

@@ -31,7 +31,7 @@ __all__ = [
     "registry",
 ]
 
-_BUILTIN = ("tones", "am", "noise")
+_BUILTIN = ("tones", "am", "fm", "noise", "gap", "masking", "notched_noise", "complexes", "clicks", "files")
 
 registry: Registry[type[Stimulus]] = Registry(
     "stimulus", "psysim.stimuli", tuple(f"psysim.stimuli.{name}" for name in _BUILTIN)

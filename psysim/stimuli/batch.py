@@ -70,7 +70,9 @@ class Rows:
             if len(keys.shape) > 1:
                 raise SpecError(f"keys must have the batch shape (B,) or (), but theirs is {tuple(keys.shape)}.")
             lengths["keys"] = keys.shape[0] if keys.shape else 1
-        self.size = 0 if 0 in lengths.values() else max(lengths.values(), default=1)
+        if 0 in lengths.values():
+            raise SpecError("The batch is empty: every parameter needs at least one row.")
+        self.size = max(lengths.values(), default=1)
         wrong = {name: n for name, n in lengths.items() if n not in (1, self.size)}
         if wrong:
             given = ", ".join(f"{name} ({n})" for name, n in lengths.items() if n != 1)
@@ -210,7 +212,7 @@ def groups(*columns: Tensor) -> Iterator[tuple[Any, tuple[int, ...]]]:
 
 
 def distinct(*columns: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Return (positions of one row of each kind, kind of each row) for float64 columns (B,); None if all rows differ."""
+    """Return (position of one row of each kind, kind of each row) for columns (B,); None if all rows differ."""
     table = torch.stack(columns, dim=1)
     if bool((table == table[:1]).all()):
         return table.new_zeros(1, dtype=torch.int64), table.new_zeros(len(table), dtype=torch.int64)

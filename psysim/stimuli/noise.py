@@ -168,7 +168,7 @@ def noise(
         },
         keys,
     )
-    check_times(p)
+    check_times(p, fs)
     p.check("min_period_s", 0.0, 3600.0, "s")
     check_range("n_iterations", n_iterations, 0, 1000)
     check_ramps(p.length(fs), p.length(fs, "ramp_s"))

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from psysim.errors import check_range
 from psysim.rng import Keys
 from psysim.stimuli.base import GatedParameters, GatedStimulus, TrackedVariable, register
 from psysim.stimuli.batch import Number, Rows, by_blocks, time_s
@@ -20,8 +21,9 @@ from psysim.units import db_spl_to_pascal
 __all__ = ["Tone", "check_times", "silence", "sine", "tone"]
 
 
-def check_times(p: Rows) -> None:
-    """Check duration and ramps, common to all gated generators."""
+def check_times(p: Rows, fs: float) -> None:
+    """Check sampling rate, duration and ramps, common to all gated generators."""
+    check_range("fs", float(fs), 0.0, 1e9, unit="Hz", low_open=True)
     p.check("duration_s", 0.0, 3600.0, "s", low_open=True)
     p.check("ramp_s", 0.0, 1800.0, "s")
 
@@ -95,10 +97,10 @@ def tone(
         },
         device=device,
     )
+    check_times(p, fs)
     p.check("frequency_hz", 0.0, fs / 2, "Hz", low_open=True)
     p.check("level_db_spl", high=MAX_LEVEL_DB_SPL, unit="dB SPL")
     p.check("phase_rad", -1e6, 1e6, "rad")
-    check_times(p)
     check_ramps(p.length(fs), p.length(fs, "ramp_s"))
 
     def make(rows: Rows) -> Tensor:

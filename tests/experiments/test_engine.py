@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from psysim.errors import StoreError
-from psysim.experiments import loads
+from psysim.experiments import load, loads
 from psysim.experiments.engine import run
 from psysim.experiments.recording import open_result
 from psysim.experiments.sounds import Sounds
@@ -144,7 +144,7 @@ def test_kill_9_loses_no_finished_trial(tmp_path: Path) -> None:
     """Killed at three random moments and resumed: the dataset of an uninterrupted run."""
     file = tmp_path / "am.toml"
     file.write_text(MODELLED)
-    whole = run(loads(MODELLED))
+    whole = run(load(file))
     out = tmp_path / "killed.zarr"
     journal = store.partial_path(out) / "journal.bin"
     command = [sys.executable, "-m", "psysim", "run", str(file), "--out", str(out), "--resume"]

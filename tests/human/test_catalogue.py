@@ -40,7 +40,7 @@ def test_names_by_kind():
     assert "iso226_2003" in kinds["reference"]
     assert "breebaart2001_bmld" in kinds["model_predictions"]
     assert kinds["user"] == []
-    assert human.names() == sorted(sum(kinds.values(), []))
+    assert human.names() == sorted(name for names in kinds.values() for name in names)
 
 
 def test_an_unknown_kind_or_name_is_refused_with_the_nearest():
@@ -88,7 +88,7 @@ def test_provenance_by_hand():
     assert facts.experiment.startswith(
         "**schairer2008_forward_masking.** Thresholds and psychometric slopes per listener"
     )
-    assert human.provenance("wier1977_fdl").withheld is False
+    assert human.provenance("fletcher_munson1933_loudness").withheld is False
 
 
 @pytest.mark.parametrize(

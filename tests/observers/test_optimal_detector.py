@@ -68,7 +68,9 @@ class TestGoldenWholeChain:
     )
     def test_calibrated_sigma(self, name: str, options: dict) -> None:
         data = golden("observer_intdisc_1k_60dB")
-        model = Dau1997(fs=float(data["fs"]), subfs=float(data["subfs"]), dtype=torch.float64, **ONE_CHANNEL, **options)
+        model = Dau1997(
+            fs=float(data["fs"]), subfs=float(data["subfs"]), dtype=torch.float64, dboffset=93.98, **ONE_CHANNEL, **options
+        )
         task = IntensityTask(duration_s=0.2, template_increment_db=10.0)
         sigma = calibrate_intensity(model, task)
         expected = float(data[f"{name}_sigma_1dB_3afc_0707"]) / float(data["subfs"]) ** 0.5
@@ -82,6 +84,7 @@ class TestGoldenWholeChain:
             fhigh=5000.0,
             subfs=float(data["subfs"]),
             dtype=torch.float64,
+            dboffset=93.98,  # the rounded level convention of the golden files
             filterbank_kwargs={"basef": 5000.0},
             modulation_kwargs={"preset": "dau1997"},
         )
@@ -91,18 +94,16 @@ class TestGoldenWholeChain:
             depth_db=torch.from_numpy(data["depth_db"]),
             level_db_spl=65.0,
             duration_s=0.25,
-            ramp_s=AMDET_RAMP_S,
+            ramp_s=0.025,
             compensate_level=False,
             fs=float(data["fs"]),
             dtype=torch.float64,
         )
         values = model.represent(sounds).values.flatten(1)
+        np.testing.assert_allclose(values, data["representation"].reshape(len(values), -1), rtol=0, atol=2e-3)
         difference = values[-1] - values[0]
         mu = (values - values[0]) @ (difference / difference.norm())
         np.testing.assert_allclose(mu, data["mu_unit_template"], rtol=1e-4, atol=1e-3)
-
-
-AMDET_RAMP_S = 0.02
 
 
 # Just-noticeable level differences in dB at 20 ... 100 dB SPL: SPEC_observers section 2, "this recipe"

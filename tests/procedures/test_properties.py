@@ -57,7 +57,9 @@ def definition(s, n_up, n_down, ratio, one_by_one, answers):
                 step = step_after(s, reversals, step)
             used = step if s.step_change_timing == "before_move" else old_step
             size = s.steps[used] * (1.0 if direction == s.harder else ratio)
-            target = level * np.power(10.0, direction * size / 20.0) if s.step_unit == "db" else level + direction * size
+            target = (
+                level * np.power(10.0, direction * size / 20.0) if s.step_unit == "db" else level + direction * size
+            )
             beyond = target > s.level_max + slack or target < low - slack
             levels.append(min(max(target, low), s.level_max))
             moves.append({"direction": direction, "beyond": beyond})
@@ -98,11 +100,7 @@ def end(s, n_trials, reversals, moves, direction):
     if met and len(pool(s, reversals)) >= 2:
         return Status.CONVERGED
     tail = moves[-s.limit_trials :]
-    if (
-        direction
-        and len(tail) == s.limit_trials
-        and all(m["beyond"] and m["direction"] == direction for m in tail)
-    ):
+    if direction and len(tail) == s.limit_trials and all(m["beyond"] and m["direction"] == direction for m in tail):
         return Status.AT_CEILING if direction > 0 else Status.AT_FLOOR
     return Status.MAX_TRIALS if met or n_trials >= s.max_trials else Status.RUNNING
 

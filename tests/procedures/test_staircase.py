@@ -247,7 +247,9 @@ def test_held_at_the_easy_limit(harder, status):
 
 @pytest.mark.parametrize(("harder", "status"), [(-1, Status.AT_FLOOR), (1, Status.AT_CEILING)])
 def test_held_at_the_hard_limit(harder, status):
-    procedure = WeightedUpDown(level_start=5.0, level_min=0.0, level_max=10.0, steps=[5.0], harder=harder, limit_trials=2)
+    procedure = WeightedUpDown(
+        level_start=5.0, level_min=0.0, level_max=10.0, steps=[5.0], harder=harder, limit_trials=2
+    )
     _, _, state = play(procedure, "CCC")
     assert state.status[0] == status
 

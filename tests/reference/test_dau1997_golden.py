@@ -22,7 +22,7 @@ DTYPES = [torch.float64, torch.float32]
 STAGES = ("headphone", "middleear", "filterbank", "ihc", "adaptation", "resampled", "modulation")
 RELATIVE = ("headphone", "middleear", "filterbank", "ihc")
 
-# float64: the ear filters are exact; from the gammatone on the reference's own rounding dominates (poles multiplied out).
+# float64: the ear filters are exact; from the gammatone on the reference's own rounding dominates (multiplied out).
 BOUND_64 = {"headphone": 5e-15, "middleear": 5e-15, "filterbank": 1e-6, "ihc": 1e-6, "adaptation": 5e-3}
 BOUND_64 |= {"resampled": 5e-3, "modulation": 2e-3}
 # float32: adaptation has a median and a maximum; offsets of a 100-dB tone are the steepest slopes there are.

@@ -1,0 +1,234 @@
+"""The numbers of the threshold figures: one table of everything that is drawn, made before anything is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from psysim.errors import SpecError, did_you_mean
+from psysim.evaluation import fit_tmtf, lowpass_db
+from psysim.evaluation.compare import TOLERANCE
+from psysim.evaluation.matching import Run, read_run
+from psysim.human import as_thresholds
+from psysim.reports.labels import Labeller
+from psysim.results import STATUS, factors
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+__all__ = ["Human", "ThresholdNumbers", "human_tables", "is_tmtf", "threshold_numbers"]
+
+RATE = "rate_hz"
+CURVE_POINTS = 49  # per curve: smooth at 150 dots per inch
+KINDS = ("model", "at_ceiling", "at_floor", "lowpass_fit", "human_points", "human_bound", "human_curve")
+
+#: Human data for a figure: names of data sets, tables in the form of `psysim.human.as_thresholds`, or None for those
+#: that the experiment names.
+Human = "str | pd.DataFrame | Sequence[str | pd.DataFrame] | None"
+
+
+@dataclass(frozen=True)
+class ThresholdNumbers:
+    """Everything a threshold figure shows.
+
+    Attributes
+    ----------
+    table : pandas.DataFrame
+        ``kind`` (one of `KINDS`), ``source`` (observer or human data), one column per factor of the run, ``threshold``,
+        ``low`` and ``high`` (ends of the interval or error bar, NaN if there is none), ``n`` (tracks used, tracks at the
+        limit, or listeners), ``n_tracks`` and ``label`` (for the legend).
+    x : str or None
+        Factor on the abscissa.
+    groups : list of str
+        The other factors.
+    """
+
+    table: pd.DataFrame
+    x: str | None
+    groups: list[str]
+
+
+def is_tmtf(ds: xr.Dataset) -> bool:
+    """Return whether a run measures modulation depth at threshold against modulation rate."""
+    tracked = str(ds.attrs.get("tracked_variable", ""))
+    return tracked == "depth_db" and RATE in factors(ds) and ds[RATE].dtype.kind in "if" and bool((ds[RATE] > 0).all())
+
+
+def abscissa(ds: xr.Dataset) -> str | None:
+    """Return the factor to plot against: the rate of a TMTF, the first numeric factor, the first factor, or None."""
+    names = factors(ds)
+    if is_tmtf(ds):
+        return RATE
+    numeric = [name for name in names if ds[name].dtype.kind in "if"]
+    return next(iter([*numeric, *names]), None)
+
+
+def human_tables(run: Run, human: Any) -> list[pd.DataFrame]:
+    """Return human data in the common form; see `Human`.
+
+    Raises
+    ------
+    SpecError
+        If a name is not known, or a table is not in the common form.
+    """
+    given = run.human if human is None else [human] if isinstance(human, str) or hasattr(human, "columns") else human
+    tables = [as_thresholds(item) if isinstance(item, str) else item for item in given]
+    for table in tables:
+        missing = [c for c in ("label", "tracks", "value", "error_low", "error_high", "kind") if c not in table]
+        if missing:
+            raise SpecError(
+                f"human: a table lacks the columns {', '.join(missing)}; give names of data sets, or tables as "
+                "psysim.human.as_thresholds returns them."
+            )
+    return tables
+
+
+def threshold_numbers(ds: xr.Dataset, human: Any = None, x: str | None = None, fits: bool = True) -> ThresholdNumbers:
+    """Return the numbers of a threshold figure.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        A run (results schema).
+    human : str, pandas.DataFrame, sequence of these, or None
+        Human data; None: the sets that the experiment names. Only thresholds of the same tracked variable are taken.
+    x : str, optional
+        Factor on the abscissa; see `abscissa` for the default.
+    fits : bool
+        Whether to add first-order low-pass curves, if the run is a TMTF.
+
+    Raises
+    ------
+    SpecError
+        If ``x`` is not a factor of the run, or human data are not known.
+    """
+    import pandas as pd
+
+    run, label = read_run(ds), Labeller.of(ds)
+    if x is not None and x not in run.varied:
+        raise SpecError(f"x = {x!r} is not a factor of the run: {', '.join(run.varied)}.{did_you_mean(x, run.varied)}")
+    x = x or abscissa(ds)
+    groups = [name for name in run.varied if name != x]
+    parts = [_model(run), *_limits(ds, run)]
+    if fits and x == RATE and is_tmtf(ds):
+        parts.append(_fits(ds, run, groups))
+    for table in human_tables(run, human):
+        parts += _human(table, run, x, label)
+    columns = ["kind", "source", "label", *run.varied, "threshold", "low", "high", "n", "n_tracks"]
+    filled = [part.reindex(columns=columns) for part in parts if len(part)]
+    return ThresholdNumbers(pd.concat(filled, ignore_index=True), x, groups)
+
+
+def _model(run: Run) -> pd.DataFrame:
+    table = run.table
+    part = table[[*run.varied, "threshold", "n_tracks"]].assign(kind="model", source=table["observer"])
+    return part.assign(label=table["observer"], low=table["ci_low"], high=table["ci_high"], n=table["n_converged"])
+
+
+def _limits(ds: xr.Dataset, run: Run) -> list[pd.DataFrame]:
+    """Return the conditions with tracks that were held at a limit; their level is the last one of these tracks."""
+    parts = []
+    status = ds["status"].values
+    last = np.maximum(ds["n_trials"].values - 1, 0)
+    ended = np.take_along_axis(ds["level"].values, last[..., None], axis=-1)[..., 0]
+    for kind, worst in (("at_ceiling", np.nanmax), ("at_floor", np.nanmin)):
+        held = status == STATUS.index(kind)
+        rows = run.table[run.table[f"n_{kind}"] > 0]
+        levels = [
+            float(worst(ended[c, o][held[c, o]])) for c, o in np.argwhere(held.any(axis=-1)) if held[c, o].any()
+        ]
+        part = rows[[*run.varied, "n_tracks"]].assign(kind=kind, source=rows["observer"], label=rows["observer"])
+        parts.append(part.assign(threshold=levels, n=rows[f"n_{kind}"]))
+    return parts
+
+
+def _fits(ds: xr.Dataset, run: Run, groups: list[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    rates = ds[RATE].values.astype(float)
+    grid = np.geomspace(rates.min(), rates.max(), CURVE_POINTS)
+    parts = []
+    for row in fit_tmtf(ds).to_dict("records"):
+        if np.isfinite(row["peak_sensitivity_db"]):
+            curve = lowpass_db(grid, row["peak_sensitivity_db"], row["cutoff_hz"])
+            same = {name: row[name] for name in groups}
+            text = f"{row['observer']}: first-order low-pass fitted to the model thresholds"
+            parts.append(
+                pd.DataFrame({"kind": "lowpass_fit", "source": row["observer"], "label": text, **same, RATE: grid})
+            )
+            parts[-1]["threshold"] = curve
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=run.varied)
+
+
+def _human(table: pd.DataFrame, run: Run, x: str | None, label: Labeller) -> list[pd.DataFrame]:
+    """Return the human thresholds that belong beside the run, one part per curve or set of points."""
+    import pandas as pd
+
+    rows = table[table["tracks"] == run.tracks]
+    columns = list(table.columns)
+    own = [c for c in columns[columns.index("label") + 1 : columns.index("tracks")] if _stated(rows, c)]
+    if len(rows) == 0 or (x is not None and x not in own):
+        return []
+    for name in own:
+        if name in run.fixed:
+            rows = rows[_agrees(rows[name], run.table[name].iloc[0])]
+    apart = [c for c in own if c not in run.varied and c not in run.fixed]
+    keys = ["label", "kind", *(["listener_group"] if "listener_group" in rows else []), *apart]
+    parts = []
+    for key, group in rows.groupby(keys, sort=False, dropna=False):
+        values = dict(zip(keys, key, strict=True))
+        several = {c: values[c] for c in apart if rows[c].nunique() > 1}
+        kind = {"fitted_curve": "human_curve", "bound": "human_bound"}.get(str(values["kind"]), "human_points")
+        part = group[[name for name in run.varied if name in own]]
+        if x is not None and x in run.varied:
+            part = part.assign(**{x: _nearest(group[x], run.table[x]) if kind != "human_curve" else group[x]})
+        name = ", ".join([str(values["label"]), *([label.point(several)] if several else [])])
+        part = part.assign(kind=kind, source=name, threshold=group["value"], low=group["error_low"])
+        part = part.assign(high=group["error_high"], n=group.get("n_listeners"))
+        part["label"] = f"{name}: {_what(kind, group, values, table)}"
+        parts.append(_smooth(part, table, x) if kind == "human_curve" else pd.DataFrame(part))
+    return parts
+
+
+def _stated(rows: pd.DataFrame, column: str) -> bool:
+    return bool(rows[column].notna().any() if rows[column].dtype.kind in "if" else (rows[column] != "").any())
+
+
+def _agrees(column: pd.Series[Any], value: Any) -> Any:
+    """Return which human values are the one that the run fixes, as `psysim.evaluation` matches them."""
+    if column.dtype.kind in "if" and isinstance(value, int | float | np.number):
+        return np.abs(column.to_numpy(float) - float(value)) <= TOLERANCE * abs(float(value))
+    return (column.astype(str) == str(value)).to_numpy()
+
+
+def _nearest(values: pd.Series[Any], ours: pd.Series[Any]) -> pd.Series[Any]:
+    """Return text values as they are; numbers too: a point is drawn where it was measured."""
+    return values if values.dtype.kind in "if" or ours.dtype.kind not in "if" else values.astype(float)
+
+
+def _what(kind: str, group: pd.DataFrame, values: dict[str, Any], table: pd.DataFrame) -> str:
+    """Return what a human curve or set of points is, for the legend."""
+    who = {"NH": "normal hearing", "HI": "hearing impaired", "NH+HI": "normal hearing and hearing impaired"}
+    people = who.get(str(values.get("listener_group", "")), "listeners")
+    if kind == "human_curve":
+        return f"{people}, curve of fitted {'mean parameters' if table.attrs.get('tmtf') else 'values'}, not measured points"
+    bars = sorted({str(k) for k in group.get("error_kind", []) if str(k)}) if group["error_low"].notna().any() else []
+    bound = ", bounds" if kind == "human_bound" else ""
+    return f"{people}{bound}{f', error bars: {bars[0]}' if bars else ''}"
+
+
+def _smooth(part: pd.DataFrame, table: pd.DataFrame, x: str | None) -> pd.DataFrame:
+    """Draw the published low-pass itself where its two parameters are stated, else join its points."""
+    import pandas as pd
+
+    parameters = table.attrs.get("tmtf")
+    if x != RATE or not parameters or part[RATE].nunique() != len(part):
+        return pd.DataFrame(part)
+    grid = np.geomspace(part[RATE].min(), part[RATE].max(), CURVE_POINTS)
+    curve = lowpass_db(grid, parameters["peak_sensitivity_db"], parameters["cutoff_hz"])
+    same = part.iloc[[0] * CURVE_POINTS].reset_index(drop=True)
+    return same.assign(**{RATE: grid, "threshold": curve, "low": np.nan, "high": np.nan})

@@ -1,0 +1,215 @@
+"""What every stage promises, whatever it computes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from psysim import stages
+from psysim.errors import SpecError
+from psysim.stages.base import AuditoryModule
+
+FS = 8000.0
+FC = torch.tensor([60.0, 250.0, 1000.0])
+DTYPES = [torch.float32, torch.float64]
+
+# name -> (constructor with keyword arguments, whether the input has channels)
+STAGES: dict[str, tuple[Callable[..., AuditoryModule], bool]] = {
+    "gammatone": (lambda **kw: stages.GammatoneFilterbank(FC, FS, **kw), False),
+    "gammatone_order2_peak_phase": (lambda **kw: stages.GammatoneFilterbank(FC, FS, n=2, peak_phase=True, **kw), False),
+    "headphone": (lambda **kw: stages.HeadphoneFilter(FS, **kw), False),
+    "headphone_minimum": (lambda **kw: stages.HeadphoneFilter(FS, phase_type="minimum", order=64, **kw), False),
+    "middleear": (lambda **kw: stages.MiddleEarFilter(FS, delay_compensation="exact", **kw), False),
+    "middleear_jepsen2008": (lambda **kw: stages.MiddleEarFilter(FS, "jepsen2008", **kw), False),
+    "adaptation": (lambda **kw: stages.AdaptLoop(FS, **kw), True),
+    "adaptation_no_limit": (lambda **kw: stages.AdaptLoop(FS, preset="puschel1988", **kw), True),
+    "adaptation_per_channel": (lambda **kw: stages.AdaptLoop(FS, preset="paulick2024", fc=FC, **kw), True),
+    "modulation": (lambda **kw: stages.ModulationFilterbank(FS, FC, **kw), True),
+    "modulation_att_gain": (lambda **kw: stages.ModulationFilterbank(FS, FC, preset="osses2021_att_gain", **kw), True),
+    "modulation_butterworth": (lambda **kw: stages.ModulationFilterbank(FS, FC, filter_type="butterworth", **kw), True),
+}
+for method in ("dau1996", "breebaart2001", "king2019", "lindemann", "relanoiborra2019", "bernstein1999"):
+    STAGES[f"ihc_{method}"] = (lambda method=method, **kw: stages.IHCEnvelope(FS, method=method, **kw), True)
+NOT_LEARNABLE = ("resampler",)
+
+
+def build(name: str, **options: object) -> AuditoryModule:
+    return STAGES[name][0](**options)
+
+
+def signal(name: str, batch: int = 4, samples: int = 301, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
+    """Return noise at 74 dB full scale 100, never exactly 0; positive for the adaptation."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch, len(FC), samples) if STAGES[name][1] else (batch, samples)
+    x = 0.05 * torch.randn(shape, generator=generator, dtype=torch.float64)
+    return (x.abs() if name.startswith("adaptation") else x).to(dtype)
+
+
+def dense(stage: AuditoryModule, x: Tensor) -> Tensor:
+    return stage.dense(x) if isinstance(stage, stages.ModulationFilterbank) else stage(x)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", STAGES)
+def test_a_row_does_not_depend_on_the_batch(name: str, dtype: torch.dtype) -> None:
+    stage, x = build(name, dtype=dtype), signal(name, batch=7, dtype=dtype)
+    together = dense(stage, x)
+    assert together.dtype == dtype
+    assert together.isfinite().all()
+    alone = torch.cat([dense(stage, row.unsqueeze(0)) for row in x])
+    assert torch.equal(alone, together)
+    shifted = dense(stage, x[[3, 1, 6]])
+    assert torch.equal(shifted, together[[3, 1, 6]])
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_without_batch_dimension(name: str) -> None:
+    stage, x = build(name), signal(name, batch=2)
+    together = dense(stage, x)
+    assert torch.equal(dense(stage, x[0]), together[0])
+    assert dense(stage, x[:0]).shape == (0, *together.shape[1:])
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_calls_leave_nothing_behind(name: str) -> None:
+    stage, x = build(name), signal(name)
+    before = {key: value.clone() for key, value in stage.state_dict().items()}
+    kept, rng = x.clone(), torch.get_rng_state()
+    first = dense(stage, x)
+    dense(stage, signal(name, batch=2, samples=77, seed=5))
+    assert torch.equal(dense(stage, x), first)
+    assert torch.equal(x, kept)
+    assert torch.equal(torch.get_rng_state(), rng)
+    assert all(torch.equal(value, before[key]) for key, value in stage.state_dict().items())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", STAGES)
+def test_a_sample_that_is_not_finite_stays_in_its_row_and_is_not_hidden(name: str, value: float) -> None:
+    stage, x = build(name), signal(name)
+    clean = dense(stage, x)
+    x[2, ..., 100] = value
+    spoilt = dense(stage, x)
+    assert torch.equal(spoilt[[0, 1, 3]], clean[[0, 1, 3]])
+    row = spoilt[2][stage.valid] if isinstance(stage, stages.ModulationFilterbank) else spoilt[2]
+    # Every channel must show it, at the sample itself or later (ears: earlier as well).
+    assert not row.isfinite().all(-1).any()
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_float32_and_float64_agree(name: str) -> None:
+    x = signal(name, dtype=torch.float64)
+    exact, rounded = dense(build(name, dtype=torch.float64), x), dense(build(name), x.float())
+    # 5e-5 of the peak: the onset of the limiter magnifies the rounding of the input most.
+    assert float((exact - rounded).abs().max()) <= 5e-5 * float(exact.abs().max())
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_dtype_can_change_while_constants_stay_float64(name: str) -> None:
+    stage = build(name)
+    expected = dense(build(name, dtype=torch.float64), signal(name, dtype=torch.float64))
+    assert stage.float().double().dtype == torch.float64
+    for key, value in stage.state_dict().items():
+        assert value.dtype == torch.float64, key
+    assert torch.equal(dense(stage, signal(name, dtype=torch.float64)), expected)
+    with pytest.raises(SpecError, match="dtype"):
+        dense(stage.half(), signal(name))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_state_dict_round_trip(name: str) -> None:
+    learnable = build(name, learnable=True)
+    assert all(isinstance(value, nn.Parameter) for value in learnable.parameters())
+    assert len(list(learnable.parameters())) > 0
+    assert len(list(build(name).parameters())) == 0
+    with torch.no_grad():
+        for parameter in learnable.parameters():
+            parameter.mul_(0.99)
+    other = build(name)
+    other.load_state_dict(learnable.state_dict())
+    x = signal(name)
+    assert torch.equal(dense(other, x), dense(learnable, x).detach())
+    assert torch.equal(dense(copy.deepcopy(other), x), dense(other, x))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", STAGES)
+def test_a_learning_step_changes_the_output(name: str, dtype: torch.dtype) -> None:
+    stage, x = build(name, learnable=True, dtype=dtype), signal(name, dtype=dtype)
+    before = dense(stage, x)
+    before.square().mean().backward()
+    for key, parameter in stage.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.dtype == torch.float64
+        assert parameter.grad.isfinite().all(), key
+        assert parameter.grad.abs().max() > 0, key
+    with torch.no_grad():
+        for parameter in stage.parameters():
+            parameter.add_(-1e-4 * parameter.abs() * parameter.grad.sign())
+    assert float(dense(stage, x).square().mean()) < float(before.square().mean())
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_gradients_agree_with_finite_differences(name: str) -> None:
+    stage, x = build(name, learnable=True, dtype=torch.float64), signal(name, batch=1, samples=60, dtype=torch.float64)
+    names = [key for key, _ in stage.named_parameters()]
+
+    def output(audio: Tensor, *values: Tensor) -> Tensor:
+        method = _Dense(stage) if isinstance(stage, stages.ModulationFilterbank) else stage
+        prefix = "stage." if isinstance(method, _Dense) else ""
+        parameters = {prefix + key: value for key, value in zip(names, values, strict=True)}
+        return torch.func.functional_call(method, parameters, (audio,))
+
+    values = [value.detach().clone().requires_grad_() for value in stage.parameters()]
+    # Constants have very different sizes (1e-6 V, 1000 Hz): the check is on the relative change of each.
+    scale = [value.detach().abs().clamp(min=1e-12) for value in values]
+    relative = [torch.zeros_like(value, requires_grad=True) for value in values]
+
+    def of_relative(audio: Tensor, *changes: Tensor) -> Tensor:
+        return output(audio, *(v.detach() + s * c for v, s, c in zip(values, scale, changes, strict=True)))
+
+    torch.autograd.gradcheck(
+        of_relative, (x.requires_grad_(), *relative), eps=1e-7, atol=1e-4, rtol=1e-4, fast_mode=True
+    )
+
+
+class _Dense(nn.Module):
+    """The dense output of a modulation filterbank as a module's forward."""
+
+    def __init__(self, stage: stages.ModulationFilterbank) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.stage.dense(x)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_wrong_input_is_refused_with_a_reason(name: str) -> None:
+    stage, x = build(name), signal(name)
+    with pytest.raises(SpecError, match="int16.*pascal"):
+        dense(stage, x.to(torch.int16))
+    with pytest.raises(SpecError, match="no samples"):
+        dense(stage, x[..., :0])
+    with pytest.raises(SpecError, match="shape"):
+        dense(stage, x.expand(2, 2, *x.shape))
+    with pytest.raises(SpecError, match="ndarray"):
+        dense(stage, x.numpy())
+    with pytest.raises(SpecError, match="device"):
+        dense(stage, x.to("meta"))
+
+
+@pytest.mark.parametrize("fs", [0.0, -1.0, float("nan"), float("inf"), "44100", True])
+def test_wrong_sampling_rate(fs: object) -> None:
+    with pytest.raises(SpecError, match="fs"):
+        stages.IHCEnvelope(fs)
+
+
+def test_wrong_dtype() -> None:
+    with pytest.raises(SpecError, match=r"torch\.float16"):
+        stages.AdaptLoop(FS, dtype=torch.float16)
+    assert stages.AdaptLoop(FS, dtype="float64").dtype == torch.float64
