@@ -162,7 +162,9 @@ class TemplateProduct(_Op):
     """Per value of a representation: divide by 12 to compare with the others."""
 
     def signal(self, dtype: torch.dtype) -> Tensor:
-        return torch.from_numpy(np.random.default_rng(1).standard_normal((self.batch, self.items // self.batch))).to(dtype)
+        return torch.from_numpy(np.random.default_rng(1).standard_normal((self.batch, self.items // self.batch))).to(
+            dtype
+        )
 
     def call(self, x: Tensor) -> Tensor:
         return ops.template_product(x, self.x, torch.zeros(len(x), dtype=torch.int64))
@@ -226,7 +228,9 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args()
     _Op.seconds, _Op.batch = options.seconds, options.batch
-    print(f"batch {options.batch}, {len(CENTRES_HZ)} channels, {options.seconds:g} s, {torch.get_num_threads()} threads")
+    print(
+        f"batch {options.batch}, {len(CENTRES_HZ)} channels, {options.seconds:g} s, {torch.get_num_threads()} threads"
+    )
     print(f"{'ns per sample and channel':<26}{'dtype':<10}{'forward':>9}{'forward+backward':>18}")
     rows = []
     for kind in BENCHMARKS:

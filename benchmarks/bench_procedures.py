@@ -5,7 +5,8 @@ asv-style classes (``time_*``, ``track_*``), and runnable alone:
     python benchmarks/bench_procedures.py [--lanes 10000] [--seconds 1.0] [--json PATH]
 
 A lane-trial is one trial of one track: ``next_level`` and ``record``. Answers are drawn beforehand. The tracks are 50
-trials old and all of them running (ended ones are set running again), so that all branches are in use. Nothing is written unless ``--json`` is given.
+trials old and all of them running (ended ones are set running again), so that all branches are in use. Nothing is
+written unless ``--json`` is given.
 """
 
 from __future__ import annotations

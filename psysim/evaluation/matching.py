@@ -117,7 +117,11 @@ def matches(run: Run, name: str, where: Where, tolerance: float) -> Iterator[Mat
     table = human.as_thresholds(name)
     base = {"human": name, "label": table["label"].iloc[0], "confidence": table.attrs["confidence"]}
     factors = _factors(table)
-    rows = _filtered(table[(table["tracks"] == run.tracks) & (table["kind"] != "bound")], where)
+    rows = table[(table["tracks"] == run.tracks) & (table["kind"] != "bound")]
+    is_curve = set(rows["kind"]) == {"fitted_curve"} and RATE in rows
+    rows = _filtered(
+        rows, {k: v for k, v in where.items() if not (is_curve and k == RATE)}
+    )  # interpolation needs it whole
     model = _filtered(run.table, where)
     shared = [f for f in factors if f in run.varied or f in run.fixed]
     problem = _problem(run, table, rows, model, factors, shared, where)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import itertools
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -121,8 +120,9 @@ class ExperimentSpec:
     stimulus_kind : str
     stimulus : dict
         Parameters shared by all conditions, defaults filled in.
-    factors : dict of str to list
-        Factors of the conditions; every combination is a condition.
+    conditions : list of dict
+        Values of the varied parameters in every condition: each case with every combination of the factors, the last
+        factor varying fastest; one empty condition if nothing varies.
     task : TaskSpec
     procedure_kind : str
     procedure : dict
@@ -142,7 +142,7 @@ class ExperimentSpec:
     human: tuple[str, ...]
     stimulus_kind: str
     stimulus: dict[str, Any]
-    factors: dict[str, list[Any]]
+    conditions: list[dict[str, Any]]
     task: TaskSpec
     procedure_kind: str
     procedure: dict[str, Any]
@@ -154,9 +154,9 @@ class ExperimentSpec:
     tables: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def conditions(self) -> list[dict[str, Any]]:
-        """All combinations of the factors, the last factor varying fastest; one empty condition without factors."""
-        return [dict(zip(self.factors, values, strict=True)) for values in itertools.product(*self.factors.values())]
+    def factors(self) -> list[str]:
+        """Names of the parameters that vary between conditions."""
+        return list(self.conditions[0])
 
     @property
     def n_lanes(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import itertools
 import math
 import re
 import tomllib
@@ -32,6 +33,7 @@ TOP_LEVEL = (
     "human",
     "stimulus",
     "conditions",
+    "cases",
     "task",
     "procedure",
     "observers",
@@ -238,15 +240,25 @@ class _Checker:
                 self.add(f"human[{i}]", f"there is no data set '{name}'.{hint}")
         return tuple(names)
 
+    def varied_name(self, name: str, key: str, fields: Iterable[str], tracks: object) -> bool:
+        """Check the name of a parameter that is to vary between conditions."""
+        if name not in fields:
+            self.add(key, f"{unknown_key(name, fields)} Conditions vary a parameter of the stimulus.")
+        elif name == tracks:
+            self.add(key, "is the tracked variable: it cannot be a condition too. Remove it here.")
+        elif name in self.table("stimulus"):
+            self.add(f"stimulus.{name}", f"is also in [conditions] or [[cases]]: remove one of the two '{name}'.")
+        else:
+            return True
+        return False
+
     def factors(self, fields: Iterable[str], tracks: object) -> dict[str, list[Any]]:
         factors: dict[str, list[Any]] = {}
         for name, values in self.table("conditions").items():
             key = f"conditions.{name}"
-            if name not in fields:
-                self.add(key, f"{unknown_key(name, fields)} Conditions vary a parameter of the stimulus.")
-            elif name == tracks:
-                self.add(key, "is the tracked variable: it cannot be a condition too. Remove it here.")
-            elif not isinstance(values, list) or not values:
+            if not self.varied_name(name, key, fields, tracks):
+                continue
+            if not isinstance(values, list) or not values:
                 self.add(key, "must be a list of one or more values, for instance [4, 16, 64].")
             elif len({repr(v) for v in values}) != len(values):
                 self.add(key, "holds the same value twice. Give each value once; run.n_tracks repeats conditions.")
@@ -254,37 +266,56 @@ class _Checker:
                 factors[name] = values
         return factors
 
-    def stimulus(self, factors: Mapping[str, list[Any]], tracks: object, level: float) -> dict[str, Any]:
-        """Check the parameters together with the values of every factor; return them with defaults filled in."""
+    def cases(self, fields: Iterable[str], tracks: object) -> list[dict[str, Any]]:
+        """Return the cases: parameters that vary together."""
+        cases = self.tables.get("cases", [])
+        if not isinstance(cases, list) or not all(isinstance(case, dict) for case in cases):
+            self.add("cases", "must be one or more tables of parameters that vary together, each written [[cases]].")
+            return []
+        for i, case in enumerate(cases):
+            for name in case:
+                if self.varied_name(name, f"cases[{i}].{name}", fields, tracks) and name in self.table("conditions"):
+                    self.add(f"cases[{i}].{name}", f"is also in [conditions]: remove one of the two '{name}'.")
+        return cases
+
+    def stimulus(
+        self, factors: Mapping[str, list[Any]], cases: list[dict[str, Any]], tracks: object, level: float
+    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Check the parameters together with the values of every condition.
+
+        Returns
+        -------
+        parameters : dict
+            Those shared by all conditions, defaults filled in.
+        cases : list of dict
+            With the same names in every case.
+        """
         kind = self.kind("stimulus", None, self.registries["stimulus"])
         given = {k: v for k, v in self.table("stimulus").items() if k != "kind"}
         if kind is None:
-            return {}
-        for name in set(given) & set(factors):
-            self.add(f"stimulus.{name}", f"is also in [conditions]: remove one of the two '{name}'.")
+            return {}, []
         if tracks in given:
             self.add(f"stimulus.{tracks}", "is the tracked variable: the procedure sets it. Remove it here.")
             given.pop(str(tracks))
         if isinstance(given.get("path"), str):
             given["path"] = str(self.folder / given["path"])
-        seen: set[Problem] = set()
+        if isinstance(tracks, str) and tracks in kind.tracked and math.isfinite(level):
+            given[tracks] = level
         base: dict[str, Any] = {}
-        combinations = _each_factor_alone(factors)
-        for varied in combinations:
-            trial = given | {name: values for name, (_, values) in varied.items()}
-            if isinstance(tracks, str) and tracks in kind.tracked and math.isfinite(level):
-                trial[tracks] = level
+        for varied, keys in [*_each_case(cases, factors), *_each_factor(cases, factors)]:
             try:
-                base = kind.Parameters.model_validate(trial).model_dump()
+                base = kind.Parameters.model_validate(given | varied).model_dump()
             except pydantic.ValidationError as error:
                 for problem in _pydantic_problems(error, "stimulus", kind.Parameters, skip=[str(tracks)]):
-                    name = problem.key.removeprefix("stimulus.")
-                    if name in varied:
-                        problem = Problem(f"conditions.{name}[{varied[name][0]}]", problem.message)
-                    if problem not in seen:
-                        seen.add(problem)
-                        self.problems.append(problem)
-        return {name: value for name, value in base.items() if name not in factors and name != tracks}
+                    key = keys.get(problem.key.removeprefix("stimulus."), problem.key)
+                    if Problem(key, problem.message) not in self.problems:
+                        self.add(key, problem.message)
+        together = list(dict.fromkeys(name for case in cases for name in case))
+        complete = [
+            {name: case.get(name, kind.Parameters.model_fields[name].default) for name in together} for case in cases
+        ]
+        varies = {*factors, *together, tracks}
+        return {name: value for name, value in base.items() if name not in varies}, complete
 
     def task(self) -> TaskSpec:
         kind = self.kind("task", "afc", self.registries["task"])
@@ -413,11 +444,27 @@ class _Checker:
         return {"observer": observers, "procedure": procedures, "stimulus": stimuli, "task": tasks}
 
 
-def _each_factor_alone(factors: Mapping[str, list[Any]]) -> list[dict[str, tuple[int, Any]]]:
-    """Return the first values of all factors with one factor at a time run through its values."""
-    first = {name: (0, values[0]) for name, values in factors.items()}
-    return [first] + [
-        first | {name: (i, value)} for name, values in factors.items() for i, value in enumerate(values) if i
+def _each_case(
+    cases: list[dict[str, Any]], factors: Mapping[str, list[Any]]
+) -> list[tuple[dict[str, Any], dict[str, str]]]:
+    """Return every case with the first values of all factors, and the key of each value."""
+    first = {name: values[0] for name, values in factors.items()}
+    keys = {name: f"conditions.{name}[0]" for name in factors}
+    return [
+        (first | case, keys | {name: f"cases[{i}].{name}" for name in case}) for i, case in enumerate(cases or [{}])
+    ]
+
+
+def _each_factor(
+    cases: list[dict[str, Any]], factors: Mapping[str, list[Any]]
+) -> list[tuple[dict[str, Any], dict[str, str]]]:
+    """Return the first case with one factor at a time run through its values, and the key of each value."""
+    varied, keys = _each_case(cases, factors)[0]
+    return [
+        (varied | {name: value}, keys | {name: f"conditions.{name}[{i}]"})
+        for name, values in factors.items()
+        for i, value in enumerate(values)
+        if i
     ]
 
 
@@ -443,7 +490,7 @@ def validate(tables: dict[str, Any], source: str, folder: Path) -> ExperimentSpe
     level = _number(procedure_table.get("level_start"), math.nan)
     if tracked is not None and not tracked.minimum <= level <= tracked.maximum:
         level = math.nan  # reported with the procedure's limits
-    stimulus = check.stimulus(factors, tracks, level)
+    stimulus, cases = check.stimulus(factors, check.cases(fields, tracks), tracks, level)
     procedure = check.procedure(tracked)
     human = check.human()
     observers = check.observers(run.fs)
@@ -455,7 +502,11 @@ def validate(tables: dict[str, Any], source: str, folder: Path) -> ExperimentSpe
         human=human,
         stimulus_kind=str(kind_name),
         stimulus=stimulus,
-        factors=factors,
+        conditions=[
+            {**case, **dict(zip(factors, values, strict=True))}
+            for case in cases or [{}]
+            for values in itertools.product(*factors.values())
+        ],
         task=task,
         procedure_kind=procedure_table.get("kind", "up_down"),
         procedure=procedure,

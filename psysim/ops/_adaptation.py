@@ -112,7 +112,8 @@ def reference(x: Tensor, decay: Tensor, minimum: Tensor, limit: float | Tensor) 
         for j in range(len(decay)):
             t = t / state[j]
             if limit > 1.0:
-                bent = 2.0 * ceiling[j] * torch.sigmoid(2.0 * (t - 1.0) / ceiling[j]) - (ceiling[j] - 1.0)
+                e = torch.exp((-2.0 * (t - 1.0) / ceiling[j]).clamp(max=700.0))  # clamp: finite gradients if M < 0
+                bent = 2.0 * ceiling[j] / (1.0 + e) - (ceiling[j] - 1.0)
                 t = torch.where(t > 1.0, bent, t)
             state[j] = state[j] + (1.0 - decay[j]) * (t - state[j])
         samples.append(t)

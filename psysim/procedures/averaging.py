@@ -28,6 +28,8 @@ def average_reversals(
     Successive reversals alternate between upper and lower ones and so are not independent. The standard error
     therefore comes from their pairs: the standard deviation of the pairs' midpoints over the root of the number of
     pairs (for a median times 1.2533, the value for normal data). With fewer than two pairs it is NaN.
+    Neighbouring pairs are correlated too, so it is still too small: 0.51 dB where thresholds of repeated tracks spread
+    by 0.97 dB (2-down 1-up, eight reversals at 1 dB, docs/explanation/tracking_rules.md).
 
     Parameters
     ----------

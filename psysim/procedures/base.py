@@ -202,7 +202,8 @@ class TrackSummary:
         In the unit of the tracked variable. NaN unless the status is converged, or max_trials with at least two
         reversals to average.
     threshold_sem : ndarray, shape (B,), float64
-        Standard error of the threshold within the track, same unit.
+        Standard error of the threshold from within the track, same unit. Neighbouring reversals are correlated, so it
+        is too small, by half in a usual track; the spread over tracks says how good a threshold is.
     n_trials : ndarray, shape (B,), int32
         Trials recorded.
     n_reversals : ndarray, shape (B,), int32

@@ -230,7 +230,7 @@ class YesNo(Task):
         """Return 0 (target) with probability ``p_target``, else `NO_TARGET`, shape (B,)."""
         return np.where(np.asarray(uniform) < self.p_target, 0, NO_TARGET).astype(np.int64)
 
-    def answer(self, correct: ArrayLike, target: ArrayLike, uniform: ArrayLike) -> IntArray:  # noqa: ARG002
+    def answer(self, correct: ArrayLike, target: ArrayLike, uniform: ArrayLike) -> IntArray:
         """Return "yes" (1) or "no" (0), correct or wrong as given, shape (B,)."""
         present = np.asarray(target) != NO_TARGET
         return np.where(correct, present, ~present).astype(np.int64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +19,11 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-__all__ = ["Human", "ThresholdNumbers", "human_tables", "is_tmtf", "threshold_numbers"]
+__all__ = ["ThresholdNumbers", "human_tables", "is_tmtf", "threshold_numbers"]
 
 RATE = "rate_hz"
 CURVE_POINTS = 49  # per curve: smooth at 150 dots per inch
 KINDS = ("model", "at_ceiling", "at_floor", "lowpass_fit", "human_points", "human_bound", "human_curve")
-
-#: Human data for a figure: names of data sets, tables in the form of `psysim.human.as_thresholds`, or None for those
-#: that the experiment names.
-Human = "str | pd.DataFrame | Sequence[str | pd.DataFrame] | None"
 
 
 @dataclass(frozen=True)
@@ -51,6 +46,11 @@ class ThresholdNumbers:
     x: str | None
     groups: list[str]
 
+    @property
+    def several_tracks(self) -> bool:
+        """Whether thresholds are means over tracks."""
+        return bool(self.table["n_tracks"].max() > 1)
+
 
 def is_tmtf(ds: xr.Dataset) -> bool:
     """Return whether a run measures modulation depth at threshold against modulation rate."""
@@ -68,7 +68,13 @@ def abscissa(ds: xr.Dataset) -> str | None:
 
 
 def human_tables(run: Run, human: Any) -> list[pd.DataFrame]:
-    """Return human data in the common form; see `Human`.
+    """Return human data in the common form of `psysim.human.as_thresholds`.
+
+    Parameters
+    ----------
+    run : Run
+    human : str, pandas.DataFrame, sequence of these, or None
+        Names of data sets, or tables in that form; None: those that the experiment names.
 
     Raises
     ------
@@ -176,6 +182,7 @@ def _human(table: pd.DataFrame, run: Run, x: str | None, label: Labeller) -> lis
     for name in own:
         if name in run.fixed:
             rows = rows[_agrees(rows[name], run.table[name].iloc[0])]
+    rows = _snapped(rows, [name for name in own if name in run.varied and name != x], run)
     apart = [c for c in own if c not in run.varied and c not in run.fixed]
     keys = ["label", "kind", *(["listener_group"] if "listener_group" in rows else []), *apart]
     parts = []
@@ -184,8 +191,6 @@ def _human(table: pd.DataFrame, run: Run, x: str | None, label: Labeller) -> lis
         several = {c: values[c] for c in apart if rows[c].nunique() > 1}
         kind = {"fitted_curve": "human_curve", "bound": "human_bound"}.get(str(values["kind"]), "human_points")
         part = group[[name for name in run.varied if name in own]]
-        if x is not None and x in run.varied:
-            part = part.assign(**{x: _nearest(group[x], run.table[x]) if kind != "human_curve" else group[x]})
         name = ", ".join([str(values["label"]), *([label.point(several)] if several else [])])
         part = part.assign(kind=kind, source=name, threshold=group["value"], low=group["error_low"])
         part = part.assign(high=group["error_high"], n=group.get("n_listeners"))
@@ -205,9 +210,17 @@ def _agrees(column: pd.Series[Any], value: Any) -> Any:
     return (column.astype(str) == str(value)).to_numpy()
 
 
-def _nearest(values: pd.Series[Any], ours: pd.Series[Any]) -> pd.Series[Any]:
-    """Return text values as they are; numbers too: a point is drawn where it was measured."""
-    return values if values.dtype.kind in "if" or ours.dtype.kind not in "if" else values.astype(float)
+def _snapped(rows: pd.DataFrame, groups: list[str], run: Run) -> pd.DataFrame:
+    """Return the rows whose groups the run has too, with the run's own values: each belongs to one panel."""
+    for name in groups:
+        ours = run.table[name].unique()
+        pairs = [(value, _agrees(rows[name], value)) for value in ours]
+        found = rows[name].astype(object).where(np.zeros(len(rows), bool), None)
+        for value, same in pairs:
+            found[same] = value
+        rows = rows.assign(**{name: found})[found.notna().to_numpy()]
+        rows[name] = rows[name].astype(run.table[name].dtype)
+    return rows
 
 
 def _what(kind: str, group: pd.DataFrame, values: dict[str, Any], table: pd.DataFrame) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from psysim.errors import check_range
 from psysim.reports.labels import STATUS_WORDS, Labeller, number
-from psysim.reports.style import COLOURS, WRONG_COLOUR, Layout, drawing, freeze
+from psysim.reports.style import COLOURS, WRONG_COLOUR, Layout, drawing, freeze, wrapped
 from psysim.results import STATUS, factors
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["choose_tracks", "tracks_figure"]
 
 PANEL_HEIGHT_IN = 2.0
-LEGEND_HEIGHT_IN = 0.75
+LEGEND_HEIGHT_IN = 0.45
 
 
 def choose_tracks(ds: xr.Dataset, n: int) -> list[tuple[int, int, int]]:
@@ -82,21 +82,22 @@ def tracks_figure(ds: xr.Dataset, n: int = 6, *, compact: bool = False) -> tuple
     panels = [panel for _, panel in numbers.groupby("panel")]
     columns = max(1, min(layout.columns, len(panels)))
     rows = max(1, -(-len(panels) // columns))
+    height, legend_in = rows * PANEL_HEIGHT_IN, LEGEND_HEIGHT_IN
     with drawing(layout):
-        figure = Figure((layout.width_in, rows * PANEL_HEIGHT_IN + LEGEND_HEIGHT_IN), layout="constrained")
-        axes = figure.subplots(rows, columns, sharey=True, squeeze=False)
+        figure = Figure((layout.width_in, height + legend_in), layout="constrained")
+        top, bottom = figure.subfigures(2, 1, height_ratios=[height, legend_in])
+        axes = top.subplots(rows, columns, sharey=True, squeeze=False)
         for i, ax in enumerate(axes.flat):
             if i >= len(panels):
                 ax.set_axis_off()
                 continue
-            _draw_track(ax, panels[i], _title(ds, panels[i].iloc[0], label, 42 if compact else 30))
+            _draw_track(ax, panels[i], _title(ds, panels[i].iloc[0], label, 42 if compact else 28))
             if i + columns >= len(panels):
                 ax.set_xlabel("Trial")
-                ax.tick_params(labelbottom=True)
-        figure.supylabel(label.axis("level"), fontsize=layout.font_pt)
+        top.supylabel(wrapped(label.axis("level"), int(height * 110 / layout.font_pt)), fontsize=layout.font_pt)
         if panels:
-            handles, names = _legend(axes.flat[0])
-            figure.legend(handles, names, loc="outside lower center", ncols=2 if compact else 4)
+            handles, names = axes.flat[0].get_legend_handles_labels()
+            bottom.legend(handles, names, loc="upper left", ncols=2 if compact else 4, borderaxespad=0.2)
         freeze(figure)
     return figure, numbers
 
@@ -151,7 +152,3 @@ def _draw_track(ax: Axes, rows: pd.DataFrame, title: str) -> None:
     ax.set_title(title, loc="left")
     ax.set_xlim(0, max(int(trial.max()) + 1, 10))
 
-
-def _legend(ax: Axes) -> tuple[list[Any], list[str]]:
-    handles, names = ax.get_legend_handles_labels()
-    return list(handles), list(names)

@@ -51,14 +51,14 @@ def check_sample_rate(fs: float) -> float:
 
 
 def check_signal(signal: object, dims: tuple[int, ...], shapes: str, name: str = "x") -> Tensor:
-    """Return ``signal`` if it is a real floating tensor with one of the numbers of ``dims`` and at least one sample.
+    """Return ``signal`` if it is a real floating tensor, not empty, with one of the numbers of dimensions ``dims``.
 
     Values are not looked at: a NaN or an infinite sample makes the output of its own row NaN from there on.
 
     Raises
     ------
     SpecError
-        If it is no tensor, is of integer or complex dtype, has another number of dimensions or no samples.
+        If it is no tensor, is of integer or complex dtype, is empty or has another number of dimensions.
     """
     if not isinstance(signal, Tensor):
         raise SpecError(f"{name} must be a torch.Tensor of shape {shapes}, but is {type(signal).__name__}.")
@@ -69,8 +69,8 @@ def check_signal(signal: object, dims: tuple[int, ...], shapes: str, name: str =
         )
     if signal.ndim not in dims:
         raise SpecError(f"{name} has shape {tuple(signal.shape)}, but must have shape {shapes}.")
-    if signal.shape[-1] == 0:
-        raise SpecError(f"{name} has no samples (shape {tuple(signal.shape)}).")
+    if signal.numel() == 0:
+        raise SpecError(f"{name} is empty (shape {tuple(signal.shape)}).")
     return signal
 
 
@@ -80,8 +80,6 @@ def per_row(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     For the steps that use an FFT: libraries may group the transforms of a batch differently for different batch sizes
     and for different memory alignments, so that a row's last bits would depend on its neighbours.
     """
-    if x.shape[0] == 0:
-        return function(x.new_zeros(x.shape[1:])).unsqueeze(0)[:0]
     return torch.stack([function(row.clone(memory_format=torch.contiguous_format)) for row in x])
 
 

@@ -165,7 +165,13 @@ class IHCEnvelope(AuditoryModule):
             return torch.relu(x)
         if self.preset.before == "nothing":
             return x
-        envelope = per_row(lambda row: analytic_signal(row.double()).abs().to(row.dtype), x)
-        if self.preset.before == "envelope":
-            return envelope
-        return torch.relu(envelope**-0.77 * x) ** 2
+        return per_row(_compressed if self.preset.before == "compressed" else _envelope, x)
+
+
+def _envelope(row: Tensor) -> Tensor:
+    return analytic_signal(row.double()).abs().to(row.dtype)
+
+
+def _compressed(row: Tensor) -> Tensor:
+    x = row.double()
+    return (torch.relu(analytic_signal(x).abs() ** -0.77 * x) ** 2).to(row.dtype)

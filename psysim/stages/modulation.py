@@ -14,7 +14,7 @@ from psysim import ops
 from psysim.errors import SpecError, check_option, check_range
 from psysim.stages.base import AuditoryModule
 from psysim.stages.filters import butterworth_lowpass, check_below_nyquist
-from psysim.stages.modulation_butterworth import butterworth_bandpasses, filter_butterworth
+from psysim.stages.modulation_butterworth import butterworth_bandpasses, check_edges, filter_butterworth
 
 __all__ = ["PRESETS", "ModulationFilterbank", "ModulationPreset", "modulation_centres"]
 
@@ -110,8 +110,7 @@ class ModulationFilterbank(AuditoryModule):
         ``"efilt"`` (published), or ``"butterworth"``: an extension without a published counterpart for this bank,
         real four-pole Butterworth bandpasses of the same centres and bandwidths, with the FFT envelope above 10 Hz.
     learnable : bool
-        Make ``mfc_hz``, ``bandwidth_hz``, the cutoffs and the attenuation factor trainable
-        (butterworth: the sections in place of centres and bandwidths).
+        Make ``mfc_hz``, ``bandwidth_hz``, the cutoffs and the attenuation factor trainable.
     dtype : torch.dtype
         torch.float32 or torch.float64.
     lowpass_cutoff : float, optional
@@ -159,7 +158,6 @@ class ModulationFilterbank(AuditoryModule):
     lowpass_cutoff_hz: Tensor
     attenuation: Tensor
     gain: Tensor
-    bandpass_sos: Tensor
     _envelope: Tensor
 
     def __init__(
@@ -234,9 +232,8 @@ class ModulationFilterbank(AuditoryModule):
             )
         width = torch.where(centres < PHASE_LIMIT_HZ, LOW_BANDWIDTH_HZ, centres / self.Q)
         if self.filter_type == "butterworth":
-            self.constant("bandpass_sos", butterworth_bandpasses(centres, width, self.fs))
-        else:
-            self.constant("bandwidth_hz", width)
+            check_edges(centres, width, self.fs)
+        self.constant("bandwidth_hz", width)
         self.register_buffer("_envelope", centres > PHASE_LIMIT_HZ, persistent=False)
         gain = _lowpass_gain(centres, self.fs) if gain_correction else torch.ones_like(centres)
         self.constant("gain", gain, learnable=False)
@@ -293,9 +290,9 @@ class ModulationFilterbank(AuditoryModule):
             y = ops.sosfilt(y, butterworth_lowpass(self.lowpass_cutoff_hz, self.fs))
         lowpass = butterworth_lowpass(self.lp_cutoff_hz, self.fs, order=2)
         if self.filter_type == "butterworth":
-            z = filter_butterworth(
-                y, lowpass, self.bandpass_sos, self.valid, self._envelope if self.phase_insens else None, self._scale()
-            )
+            sos = butterworth_bandpasses(self.mfc_hz, self.bandwidth_hz, self.fs)
+            envelope = self._envelope if self.phase_insens else None
+            z = filter_butterworth(y, lowpass, sos, self.valid, envelope, self._scale())
         else:
             decay = torch.exp(-math.pi / self.fs * self.bandwidth_hz)
             angle = 2.0 * math.pi / self.fs * self.mfc_hz

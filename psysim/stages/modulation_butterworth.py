@@ -6,8 +6,9 @@ poles) between two edges whose geometric mean is the centre frequency and whose 
 
 from __future__ import annotations
 
+import math
+
 import torch
-from scipy import signal
 from torch import Tensor
 
 from psysim import ops
@@ -15,21 +16,44 @@ from psysim.errors import SpecError
 from psysim.stages.base import per_row
 from psysim.stages.filters import analytic_signal
 
-__all__ = ["butterworth_bandpasses", "filter_butterworth"]
+__all__ = ["butterworth_bandpasses", "check_edges", "filter_butterworth"]
 
 
-def butterworth_bandpasses(centre_hz: Tensor, width_hz: Tensor, fs: float) -> Tensor:
-    """Return the second-order sections of one bandpass per centre frequency, (len(centre_hz), 2, 6), float64."""
-    sections = []
-    for centre, width in zip(centre_hz.tolist(), width_hz.tolist(), strict=True):
-        middle = (centre**2 + width**2 / 4.0) ** 0.5
-        low, high = middle - width / 2.0, middle + width / 2.0
+def _edges(centre_hz: Tensor, width_hz: Tensor) -> tuple[Tensor, Tensor]:
+    middle = torch.sqrt(centre_hz**2 + width_hz**2 / 4.0)
+    return middle - width_hz / 2.0, middle + width_hz / 2.0
+
+
+def check_edges(centre_hz: Tensor, width_hz: Tensor, fs: float) -> None:
+    """Raise `SpecError` if the upper edge of a bandpass is not below fs/2."""
+    for centre, high in zip(centre_hz.tolist(), _edges(centre_hz, width_hz)[1].tolist(), strict=True):
         if high >= fs / 2:
             raise SpecError(
                 f"The modulation filter at {centre:g} Hz reaches up to {high:g} Hz, but fs = {fs:g} Hz: lower max_mfc."
             )
-        sections.append(torch.as_tensor(signal.butter(2, [low, high], "bandpass", fs=fs, output="sos")))
-    return torch.stack(sections) if sections else torch.empty(0, 2, 6, dtype=torch.float64)
+
+
+def butterworth_bandpasses(centre_hz: Tensor, width_hz: Tensor, fs: float) -> Tensor:
+    """Return two second-order sections per bandpass, (M, 2, 6), float64, differentiable.
+
+    Bilinear transform with both edges prewarped; the gain is 1 at the centre (of the warped axis).
+    """
+    low, high = (torch.tan(math.pi * edge / fs) for edge in _edges(centre_hz, width_hz))
+    squared_centre = low * high
+    half = (high - low) / 2.0 * math.sqrt(0.5) * torch.tensor(-1.0 + 1.0j, dtype=torch.complex128, device=low.device)
+    root = torch.sqrt(half * half - squared_centre)
+    poles = torch.stack([half + root, half - root], dim=-1)  # (M, 2); their conjugates are the other two
+    poles = (1.0 + poles) / (1.0 - poles)
+    a1, a2 = -2.0 * poles.real, poles.real**2 + poles.imag**2
+    angle = 2.0 * torch.atan(torch.sqrt(squared_centre)).unsqueeze(-1)
+    delay = torch.polar(torch.ones_like(angle), -angle)
+    b0 = ((1.0 + a1 * delay + a2 * delay * delay) / (1.0 - delay * delay)).abs()
+    zero, one = torch.zeros_like(a1), torch.ones_like(a1)
+    return torch.stack([b0, zero, -b0, one, a1, a2], dim=-1)
+
+
+def _fft_envelope(row: Tensor) -> Tensor:
+    return analytic_signal(row.double()).abs().to(row.dtype)
 
 
 def filter_butterworth(
@@ -41,7 +65,7 @@ def filter_butterworth(
         index = valid[:, m + 1].nonzero().squeeze(1)
         y = ops.sosfilt(x.index_select(1, index), sos)
         if envelope is not None and bool(envelope[m]):
-            y = per_row(lambda row: analytic_signal(row.double()).abs().to(row.dtype), y)
+            y = per_row(_fft_envelope, y)
         y = y * scale[m].to(y.dtype)
         columns.append(torch.zeros_like(x).index_copy(1, index, y))
     return torch.stack(columns, dim=2)

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from psysim.errors import SpecError, check_option
+from psysim.errors import SpecError, check_option, check_range
 from psysim.rng import Keys, Purpose, uniform
 from psysim.stimuli.base import GatedParameters, GatedStimulus, TrackedVariable, register
 from psysim.stimuli.batch import Number, Rows, by_blocks
@@ -87,6 +87,8 @@ def tone_complex(
     check_times(p, fs)
     for name in components:
         p.check(name, 0.0, fs / 2, "Hz", low_open=True)
+    check_range("level_db_spl", float(level.max()), high=MAX_LEVEL_DB_SPL, unit="dB SPL")
+    check_range("phase_rad", float(phase.abs().max()), 0.0, 1e6, unit="rad")
     check_ramps(p.length(fs), p.length(fs, "ramp_s"))
     amplitude = math.sqrt(2.0) * db_spl_to_pascal(level)
 

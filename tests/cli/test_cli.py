@@ -167,7 +167,7 @@ def test_calibrate(file: Path) -> None:
     file.write_text(text.replace("fs = 8000", "fs = 16000"))
     out = call("calibrate", file)
     assert "calibrated" in out
-    assert "1 dB" in out  # the level difference at 60 dB SPL that calibration is about
+    assert "1.000 dB" in out  # the level difference at 60 dB SPL that calibration is about
 
 
 def test_doctor(file: Path) -> None:

@@ -31,7 +31,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def run(conditions, thresholds, observers=("model",), tracks="depth_db", kind="am_noise", extra="", unit="dB"):
-    """Return a run of two tracks per condition whose mean thresholds are given, (conditions,) or (conditions, observers)."""
+    """Return a run of two tracks per condition with given means, (conditions,) or (conditions, observers)."""
     spec = SPEC.format(tracks=tracks, kind=kind, extra=extra)
     ds = empty_dataset(conditions, observers, 2, 10, 3, unit, "Threshold", {"spec_toml": spec})
     means = np.reshape(np.asarray(thresholds, dtype=float), (ds.sizes["condition"], -1))
@@ -222,8 +222,12 @@ def test_an_unknown_factor_in_where_is_refused_with_the_nearest():
 
 
 def test_where_that_leaves_nothing_says_so():
-    row = only(compare(run({"rate_hz": [4]}, [-25]), where={"rate_hz": 5}))
+    ds = run({"rate_hz": [4, 6]}, [-25, -25])
+    row = only(compare(ds, where={"rate_hz": 5}))
+    assert (row["n_points"], row["note"]) == (0, "no conditions of the run left after where")
+    row = only(compare(ds, where={"listener_group": "HI"}))
     assert (row["n_points"], row["note"]) == (0, "no human data left after where")
+    assert only(compare(ds, where={"rate_hz": 6}))["n_points"] == 1  # the human curve has no 6 Hz, but is interpolated
 
 
 def test_factors_and_words_of_one_side_split_the_comparison(folder):
@@ -255,13 +259,10 @@ def test_another_unit_is_not_compared(folder):
 
 
 def test_bounds_are_left_out():
-    import psysim.evaluation.matching as matching
-
     ds = run({"frequency_hz": [250], "azimuth_deg": [0]}, [1.0], tracks="minimum_audible_angle", unit="degrees")
     row = only(compare(ds, "mills1958_maa"))
     assert row["note"] == "13 bounds left out"
     assert row["n_points"] == 1
-    assert matching.RATE == "rate_hz"
 
 
 def test_conditions_without_a_converged_track_are_counted():

@@ -34,6 +34,7 @@ class Case:
     float32_error: float
     per_row: tuple[str, ...] = ()  # arguments besides x that have one entry per row of the batch
     options: tuple[dict[str, Any], ...] = ({},)
+    tame: Callable[[dict[str, Any]], dict[str, Any]] = lambda inputs: inputs  # for finite differences
 
 
 def tensor(values: Any, dtype: torch.dtype = F64) -> Tensor:
@@ -67,6 +68,13 @@ def adaptation_inputs(
         "minimum": tensor([1e-5] if shared else rng.uniform(1e-6, 1e-3, channels)),
         "limit": 10.0,
     }
+
+
+def adaptation_tame(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Far from the kink at the minimum on both sides, and a minimum that a step of 1e-6 hardly changes."""
+    x = 0.05 + 2.0 * inputs["x"]
+    x[..., 2] = 0.005
+    return inputs | {"x": x, "decay": tensor([0.9, 0.96]), "minimum": tensor([0.02])}
 
 
 def modulation_inputs(rng: np.random.Generator, batch: int, channels: int, samples: int, dtype: Any) -> dict[str, Any]:
@@ -118,6 +126,7 @@ CASES = {
             ("x", "decay", "minimum"),
             1e-5,
             options=({}, {"limit": 0.0}, {"limit": 1.5}),
+            tame=adaptation_tame,
         ),
         Case(
             "modulation_bank",
