@@ -108,6 +108,8 @@ class _Op:
 
 
 class Gammatone(_Op):
+    """Fourth order, real output."""
+
     def signal(self, dtype: torch.dtype) -> Tensor:
         return noise(self.batch, self.samples, dtype)
 
@@ -144,6 +146,8 @@ class SosfiltTorchaudio(Sosfilt):
 
 
 class AdaptationLoops(_Op):
+    """Five loops with the limiter at 10."""
+
     def call(self, x: Tensor) -> Tensor:
         return ops.adaptation_loops(x, **adaptation_coefficients())
 

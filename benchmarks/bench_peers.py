@@ -1,11 +1,11 @@
 """psysim's Dau1997 beside torch_amt's, on the same sounds in the same run.
 
-    python benchmarks/bench_peers.py [--venv .venv-peers] [--seconds 1] [--batch 1 8] [--json benchmarks/results/peers.json]
+    python benchmarks/bench_peers.py [--venv .venv-peers] [--seconds 1] [--batch 1 8] [--json PATH]
 
 makes a virtual environment for the peer (the folder is ignored by git), which sees the packages of the environment that
 runs this script, so that torch is not installed twice; installs torch_amt there without its dependencies, and runs
-both models alternately, several times each. torch_amt is licensed under the GPL: it is installed and measured as a black
-box, and psysim neither contains nor reads it.
+both models alternately, several times each. torch_amt is licensed under the GPL: it is installed and measured as a
+black box, and psysim neither contains nor reads it.
 
 Both get noise at 60 dB SPL, float32, 31 channels from 80 to 8000 Hz. Two of our banks are timed: the published default
 (4 to 12 modulation filters per channel, 150-Hz lowpass before them), and one with the peer's eight filters in every
@@ -37,7 +37,10 @@ def prepare(folder: Path) -> Path:
     if not python.exists():
         venv.create(folder, with_pip=True)
     where = subprocess.run(
-        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"], check=True, capture_output=True, text=True
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     own = sysconfig.get_path("purelib")
     Path(where.stdout.strip(), "psysim_packages.pth").write_text(f"import site; site.addsitedir({own!r})\n")

@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 __all__ = ["Finding", "examine"]
 
@@ -29,7 +30,7 @@ def examine() -> list[Finding]:
     findings = [
         Finding("psysim", __version__),
         Finding("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
-        *(_try(name, lambda name=name: str(importlib.import_module(name).__version__)) for name in PACKAGES),
+        *(_try(name, partial(_version, name)) for name in PACKAGES),
         _try("processors", lambda: f"{os.cpu_count()} cores"),
         _try("cuda", _cuda),
         _try("model dau1997", _model),
@@ -45,6 +46,10 @@ def _try(what: str, look: Callable[[], str]) -> Finding:
         return Finding(what, look())
     except Exception as error:  # the doctor reports whatever is wrong
         return Finding(what, f"{type(error).__name__}: {error}", works=False)
+
+
+def _version(package: str) -> str:
+    return str(importlib.import_module(package).__version__)
 
 
 def _cuda() -> str:

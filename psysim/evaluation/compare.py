@@ -76,6 +76,7 @@ def compare(
     where: Mapping[str, Any] | None = None,
     tolerance: float = TOLERANCE,
     tracks: str | None = None,
+    same: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Compare the thresholds of a run with human data.
 
@@ -92,6 +93,9 @@ def compare(
         Largest relative difference of frequencies and times that still match.
     tracks : str, optional
         Tracked variable, if the run does not state it.
+    same : mapping of str to str, optional
+        Human factors that are to be taken as a factor of the run, for instance ``{"level_db_sl": "level_db_spl"}``
+        where the threshold of the listener is near 0 dB SPL.
 
     Returns
     -------
@@ -118,7 +122,7 @@ def compare(
     """
     import pandas as pd
 
-    run, found = _matches(ds, human_names, where, tolerance, tracks)
+    run, found = _matches(ds, human_names, where or {}, tolerance, tracks, same or {})
     return pd.DataFrame([_summary(match, run) for match in found], columns=list(_COLUMNS))
 
 
@@ -128,12 +132,13 @@ def match_points(
     where: Mapping[str, Any] | None = None,
     tolerance: float = TOLERANCE,
     tracks: str | None = None,
+    same: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Return the pairs of thresholds that `compare` summarises, for figures and tables.
 
     Parameters
     ----------
-    ds, human_names, where, tolerance, tracks
+    ds, human_names, where, tolerance, tracks, same :
         As in `compare`.
 
     Returns
@@ -150,7 +155,7 @@ def match_points(
     """
     import pandas as pd
 
-    _, found = _matches(ds, human_names, where, tolerance, tracks)
+    _, found = _matches(ds, human_names, where or {}, tolerance, tracks, same or {})
     keys = ("observer", "human", "label", "listener_group", "model_conditions", "human_conditions")
     tables = []
     for match in found:
@@ -163,9 +168,10 @@ def match_points(
 def _matches(
     ds: xr.Dataset,
     human_names: str | Sequence[str] | None,
-    where: Mapping[str, Any] | None,
+    where: Mapping[str, Any],
     tolerance: float,
     tracks: str | None,
+    same: Mapping[str, str],
 ) -> tuple[Run, list[Match]]:
     check_range("tolerance", tolerance, 0.0, 0.5)
     run = read_run(ds, tracks)
@@ -175,8 +181,8 @@ def _matches(
             'The experiment names no human data. Give human_names=["..."] (psysim.human.names() lists them), '
             'or write human = ["..."] into the experiment file.'
         )
-    check_where(where or {}, run, names)
-    return run, [match for name in names for match in matches(run, name, where or {}, tolerance)]
+    check_where(where, same, run, names)
+    return run, [match for name in names for match in matches(run, name, where, tolerance, same)]
 
 
 # ------------------------------------------------------------ one row of the result

@@ -8,7 +8,8 @@ Rules, stated in the column ``matching`` of every result:
 - a number that the human data vary and the run does not state (a carrier, say) forbids the comparison, unless ``where``
   fixes it; words that only the human data have (a background, a group) and factors that only the run has split the
   comparison into one per value;
-- bounds (censored values) are never compared.
+- bounds (censored values) are never compared;
+- ``same`` lets the user declare that a human factor is one of the run's under another name.
 """
 
 from __future__ import annotations
@@ -110,11 +111,9 @@ def read_run(ds: xr.Dataset, tracks: str | None = None) -> Run:
     return Run(table, varied, list(fixed), str(tracks), str(ds["level"].attrs["units"]), human)
 
 
-def matches(run: Run, name: str, where: Where, tolerance: float) -> Iterator[Match]:
+def matches(run: Run, name: str, where: Where, tolerance: float, same: Mapping[str, str]) -> Iterator[Match]:
     """Yield every comparison of a run with one human data set; one without pairs says why."""
-    from psysim import human
-
-    table = human.as_thresholds(name)
+    table = _human_table(name, same)
     base = {"human": name, "label": table["label"].iloc[0], "confidence": table.attrs["confidence"]}
     factors = _factors(table)
     rows = table[(table["tracks"] == run.tracks) & (table["kind"] != "bound")]
@@ -128,6 +127,7 @@ def matches(run: Run, name: str, where: Where, tolerance: float) -> Iterator[Mat
     notes = [problem] if problem else []
     n_bounds = int(((table["tracks"] == run.tracks) & (table["kind"] == "bound")).sum())
     notes += [f"{n_bounds} bounds left out"] if n_bounds else []
+    notes += [f"{theirs} taken as {ours}" for theirs, ours in same.items() if ours in factors]
     if problem:
         for observer in run.table["observer"].unique():
             yield Match({"observer": observer, **base, "n_human": len(rows)}, notes=notes)
@@ -146,6 +146,16 @@ def matches(run: Run, name: str, where: Where, tolerance: float) -> Iterator[Mat
             yield match
 
 
+def _human_table(name: str, same: Mapping[str, str]) -> pd.DataFrame:
+    """Return the human thresholds with the columns renamed that the user declared to be the same as the run's."""
+    from psysim import human
+
+    table = human.as_thresholds(name)
+    renamed = table.rename(columns={theirs: ours for theirs, ours in same.items() if theirs in _factors(table)})
+    renamed.attrs = table.attrs
+    return renamed
+
+
 def _factors(table: pd.DataFrame) -> list[str]:
     """Return the columns between label and tracks that state anything."""
     columns = list(table.columns)
@@ -153,17 +163,22 @@ def _factors(table: pd.DataFrame) -> list[str]:
     return [c for c in inner if (table[c].notna().any() if table[c].dtype.kind in "if" else (table[c] != "").any())]
 
 
-def check_where(where: Where, run: Run, names: Sequence[str]) -> None:
-    """Raise `SpecError` if a key of ``where`` is a factor of neither the run nor any of the data sets."""
+def check_where(where: Where, same: Mapping[str, str], run: Run, names: Sequence[str]) -> None:
+    """Raise `SpecError` if ``where`` or ``same`` name a factor that neither the run nor any of the data sets has."""
     from psysim import human
 
-    known = [*run.varied, *run.fixed, "listener_group", "label"]
-    for name in names:
-        known += _factors(human.as_thresholds(name))
-    for key in where:
-        if key not in known:
-            options = ", ".join(dict.fromkeys(known))
-            raise SpecError(f"where: there is no factor '{key}'. Known: {options}.{did_you_mean(key, known)}")
+    theirs = [f for name in names for f in _factors(human.as_thresholds(name))]
+    ours = [*run.varied, *run.fixed]
+    checks = (
+        ("where", where, [*ours, *theirs, *same.values(), "listener_group", "label"]),
+        ("same (human factors)", same, theirs),
+        ("same (factors of the run)", same.values(), ours),
+    )
+    for what, keys, known in checks:
+        for key in keys:
+            if key not in known:
+                options = ", ".join(dict.fromkeys(known))
+                raise SpecError(f"{what}: there is no factor '{key}'. Known: {options}.{did_you_mean(key, known)}")
 
 
 def _filtered(table: pd.DataFrame, where: Where) -> pd.DataFrame:

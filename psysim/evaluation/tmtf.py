@@ -25,6 +25,20 @@ _PER_DECADE = 400  # grid of the bootstrap: 0.6 % in cutoff before interpolation
 def lowpass_db(rate_hz: ArrayLike, peak_sensitivity_db: float, cutoff_hz: float) -> Values:
     """Return the threshold of a first-order low-pass, peak + 10 log10(1 + (rate / cutoff)^2), in dB.
 
+    Parameters
+    ----------
+    rate_hz : (n,) array_like
+        Modulation frequencies in Hz.
+    peak_sensitivity_db : float
+        Threshold at low rates in dB.
+    cutoff_hz : float
+        Rate in Hz at which the threshold has risen by 3 dB.
+
+    Returns
+    -------
+    (n,) ndarray
+        Thresholds in dB.
+
     Examples
     --------
     >>> lowpass_db([0.0, 100.0], -25.0, 100.0).round(2).tolist()
@@ -67,7 +81,13 @@ class LowpassFit:
     rms_residual_db: float
 
     def curve(self, rate_hz: ArrayLike) -> Values:
-        """Return the fitted threshold in dB at any rates in Hz."""
+        """Return the fitted threshold in dB.
+
+        Parameters
+        ----------
+        rate_hz : (n,) array_like
+            Any modulation frequencies in Hz.
+        """
         return lowpass_db(rate_hz, self.peak_sensitivity_db, self.cutoff_hz)
 
 

@@ -70,25 +70,14 @@ def expected_trials(spec: ExperimentSpec, n_lanes: int = 200) -> float:
 
     The listener's threshold lies three of the largest steps beyond the start of the track, in the harder direction.
     """
-    from psysim.procedures.psychometric import psychometric_function
+    from psysim.procedures.psychometric import PsychometricFunction
     from psysim.testing import run_tracks
 
     procedure, task = make_procedure(spec), spec.task.make()
     harder = float(spec.procedure.get("harder", -1))
     span = float(np.max(spec.procedure.get("steps", [1.0])))
     threshold = float(spec.procedure["level_start"]) + 3 * span * harder
-    easier = -harder
-
-    def listener(level: np.ndarray) -> np.ndarray:
-        return psychometric_function(
-            easier * level,
-            threshold=easier * threshold,
-            slope=0.5 / span,
-            guess_rate=task.chance_level,
-            lapse_rate=0.0,
-            shape="logistic",
-        )
-
+    listener = PsychometricFunction(threshold, slope=-harder * 0.5 / span, guess_rate=task.chance_level)
     return float(run_tracks(procedure, task, listener, n_lanes, seed=1).n_trials.mean())
 
 

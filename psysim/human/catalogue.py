@@ -182,6 +182,15 @@ def load(name: str) -> pd.DataFrame:
 def provenance(name: str) -> Provenance:
     """Return where a data set comes from.
 
+    Parameters
+    ----------
+    name : str
+        See `names`.
+
+    Returns
+    -------
+    Provenance
+
     Raises
     ------
     SpecError

@@ -48,6 +48,10 @@ _RULES: dict[tuple[str, str], _Rule] = {  # (data set or "*", measure)
     ("guestrajappa2024_level_discrimination", "increment_threshold"): _Rule(
         "level_increment_db", "dB", lambda v: 20 * np.log10(1 + 10 ** (v / 20))
     ),
+    ("guestrajappa2024_profile_analysis", "increment_threshold"): _Rule("increment_db", "dB"),
+    ("guest2024_profile_analysis_hl", "increment_threshold"): _Rule("increment_db", "dB"),
+    ("borjigin_fm_itd", "fm_detection_threshold"): _Rule("deviation_hz", "Hz", lambda v: 10 ** (v / 20)),
+    ("schairer2008_forward_masking", "detection_threshold"): _Rule("probe_level_db_spl", "dB SPL"),
     ("alexis106_noise", "level_increment_threshold"): _Rule("level_increment_db", "dB"),
     ("jepsen2008_tone_in_noise_duration", "detection_threshold"): _Rule("signal_level_db_spl", "dB SPL"),
     ("moore1990_notched_noise_100hz", "detection_threshold"): _Rule("signal_level_db_spl", "dB SPL"),
@@ -62,7 +66,17 @@ _RULES: dict[tuple[str, str], _Rule] = {  # (data set or "*", measure)
     ("wier1977_fdl", "absolute_threshold"): _Rule("level_db_spl", "dB SPL"),
     ("reference_thresholds", "absolute_threshold"): _Rule("level_db_spl", "dB SPL"),
 }
-_RENAME = {"modulation_rate_hz": "rate_hz"}
+_BAND = {"centre_frequency_hz": "signal_hz", "masker_bandwidth_hz": "bandwidth_hz"}
+_FORWARD = {"signal_frequency_hz": "probe_hz", "masker_frequency_hz": "masker_hz", "masker_signal_delay_s": "gap_s"}
+_RENAME: dict[str, dict[str, str]] = {  # data set (or "*"): its column, in s and Hz: parameter of psysim's stimulus
+    "*": {"modulation_rate_hz": "rate_hz"},
+    "breebaart2001_bmld": _BAND,
+    "vandepar1999_bmld": _BAND,
+    "jepsen2008_tone_in_noise_duration": {"signal_frequency_hz": "signal_hz", "masker_level_db_spl": "level_db_spl"},
+    "jesteadt1982_forward_masking_fit": _FORWARD,
+    "schairer2008_forward_masking": _FORWARD,
+    "moore1990_notched_noise_100hz": {"signal_frequency_hz": "signal_hz"},
+}
 _ABOUT_LISTENERS = ("mean_age_years", "mean_hl_at_target_db")
 _ABOUT_VALUES = ("value_lower", "value_upper", "threshold_in_semitones", "censored", "tracking_ended")
 _LABELS = ("study", "source", "standard", "model")
@@ -140,15 +154,31 @@ def _curve_only(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _noise_band(table: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the runs that ran out of trials, and split the carrier band into its edges."""
+def _band_edges(table: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Split a column like "3750-4250" into low_hz and high_hz, in the place where it was."""
+    edges = table[column].str.split("-", expand=True).astype("float64")
+    place = list(table.columns).index(column)
+    table = table.drop(columns=column)
+    table.insert(place, "low_hz", edges[0])
+    table.insert(place + 1, "high_hz", edges[1])
+    return table
+
+
+def _finished_runs(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the runs that ran out of trials."""
     ended = table["tracking_ended"] == "Normal"
     left_out = table["background"].map((~ended).groupby(table["background"]).sum())
-    edges = table["carrier_band_hz"].str.split("-", expand=True).astype("float64")
-    table = table.assign(
-        low_hz=edges[0], high_hz=edges[1], note=[f"{n} run(s) that ran out of trials left out" for n in left_out]
-    )
-    return table[ended].drop(columns="carrier_band_hz")
+    table = table.assign(note=[f"{n} run(s) that ran out of trials left out" for n in left_out])
+    return _band_edges(table[ended], "carrier_band_hz")
+
+
+def _delay_as_number(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave the delay called "default" not stated: its value was not read."""
+    import pandas as pd
+
+    delay = pd.to_numeric(table["masker_signal_delay_ms"], errors="coerce")
+    default = delay.isna().map({True: "delay not stated (default of the paper)", False: ""})
+    return table.assign(masker_signal_delay_ms=delay, note=default)
 
 
 def _arithmetic_means(table: pd.DataFrame) -> pd.DataFrame:
@@ -158,8 +188,11 @@ def _arithmetic_means(table: pd.DataFrame) -> pd.DataFrame:
 
 _PREPARE: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "tmtf_parameters": _curve_only,
-    "noisysam_pilot": _noise_band,
+    "noisysam_pilot": _finished_runs,
     "alexis106_noise": _arithmetic_means,
+    "schairer2008_forward_masking": _delay_as_number,
+    "guestrajappa2024_level_discrimination": lambda table: _band_edges(table, "component_range_hz"),
+    "guestrajappa2024_profile_analysis": lambda table: _band_edges(table, "component_range_hz"),
 }
 
 
@@ -218,11 +251,10 @@ def _tidy(rows: pd.DataFrame, attrs: dict[str, Any]) -> pd.DataFrame:
 
     first, last = list(rows.columns).index("experiment") + 1, list(rows.columns).index("measure")
     conditions = [c for c in rows.columns[first:last] if c not in (*_ABOUT_LISTENERS, *_ABOUT_VALUES)]
-    conditions += [c for c in rows.columns[last:] if c in ("low_hz", "high_hz")]
     label = _label_column(rows)
     if label and rows[label].nunique() == 1:  # one source for all rows is no factor
         conditions.remove(label)
-    factors = dict(_factor(column, rows[column]) for column in conditions)
+    factors = dict(_factor(attrs["name"], column, rows[column]) for column in conditions)
     rules = [_rule(d, m, u) for d, m, u in zip(rows["dataset"], rows["measure"], rows["unit"], strict=True)]
     low, high = _limits(rows)
     ends = {"value": rows["value"].to_numpy(), "error_low": low, "error_high": high}
@@ -255,14 +287,14 @@ def _rule(dataset: str, measure: str, unit: str) -> _Rule:
     return rule if rule and rule.given in ("", unit.split(" ")[0]) else _Rule(measure, unit)
 
 
-def _factor(column: str, values: pd.Series[Any]) -> tuple[str, pd.Series[Any]]:
-    """Return name and values in psysim's units: seconds and hertz."""
-    name = _RENAME.get(column, column)
+def _factor(dataset: str, column: str, values: pd.Series[Any]) -> tuple[str, pd.Series[Any]]:
+    """Return name and values as psysim's stimuli have them: in seconds and hertz."""
+    name = column
     if values.dtype.kind in "if":
         for end, base, scale in (("_ms", "_s", 1e-3), ("_khz", "_hz", 1e3)):
             if name.endswith(end):
-                return name.removesuffix(end) + base, values * scale
-    return name, values
+                name, values = name.removesuffix(end) + base, values * scale
+    return {**_RENAME["*"], **_RENAME.get(dataset, {})}.get(name, name), values
 
 
 def _limits(rows: pd.DataFrame) -> tuple[Values, Values]:

@@ -72,8 +72,8 @@ def modulation_bank(
 
     Notes
     -----
-    The lowpass runs in float64. The bandpasses run in the dtype of ``x``, updated by increments
-    ``z + (1 - g) x - (1 - p) z`` with 1 - p rounded from float64: float32 is then good to 1e-6 of the peak at 44.1 kHz.
+    States and coefficients are float64 whatever the dtype of ``x``; only the magnitude and the scaling are computed in
+    the dtype of ``x``.
 
     References
     ----------

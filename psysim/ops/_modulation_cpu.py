@@ -1,10 +1,10 @@
 """Numba kernels of `modulation_bank`.
 
-The lowpass runs in float64. The one-pole bandpasses run in the dtype of the signal, updated by increments
-(z - (1 - p) z + gain x, with 1 - p rounded instead of p): at 44.1 kHz the 5-Hz filter has |1 - p| = 8e-4, and
-rounding its pole to float32 would move its bandwidth by 1e-4. Backward is float64 throughout. Rows are ordered channel
-by channel (all of the batch for the first channel, then the second ...), so that the lanes of a block mostly have the
-same filters and missing filters are skipped.
+States are float64 whatever the dtype of the signal, updated by increments: z - (1 - p) z + gain x. At 44.1 kHz the 5-Hz
+filter has |1 - p| = 8e-4; a float32 pole would move its bandwidth by 1e-4 and a float32 state stop 1e-4 from its goal,
+for a fifth less time. Backward is float64 throughout. Rows are ordered channel by channel (all of the batch for the
+first channel, then the second ...), so that the lanes of a block mostly have the same filters and missing filters are
+skipped.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -63,8 +63,8 @@ def _band_advance(tile, count, gain, back, turn, state, at, real, imag):
     for t in range(count):
         x = load(tile, t * LANES)
         re, im = (re - d * re) + (b * x - w * im), (im - d * im) + w * re
-        store(real, t * LANES, re)
-        store(imag, t * LANES, im)
+        store(real, t * LANES, convert(re, real))
+        store(imag, t * LANES, convert(im, imag))
     store(state, at, re)
     store(state, at + LANES, im)
 
@@ -88,9 +88,9 @@ def _forward(block, x, lowpass, bands, modes, valid, batch, channels, samples, o
     rows, has, used, lanes = _lane_setup(block, batch, channels, valid, lowpass)
     filters = used.size
     source = rows * samples
-    low, tile = scratch(TILE * LANES, lowpass), scratch(TILE * LANES, x)
+    low, tile = scratch(TILE * LANES, lowpass), scratch(TILE * LANES, lowpass)
     real, imag = scratch(TILE * LANES, x), scratch(TILE * LANES, x)
-    low_state, state = scratch(lowpass.size // 5 * 2 * LANES, lowpass), scratch(filters * 2 * LANES, x)
+    low_state, state = scratch(lowpass.size // 5 * 2 * LANES, lowpass), scratch(filters * 2 * LANES, lowpass)
     none = scratch(LANES, lowpass)
     blank = scratch(TILE * LANES, x)
     for start in range(0, samples, TILE):
@@ -104,8 +104,7 @@ def _forward(block, x, lowpass, bands, modes, valid, batch, channels, samples, o
                     write_tile(out_im, target, start, count, blank)
             elif m == 0:
                 present = load(has, 0) > 0.5
-                for t in range(count):
-                    store(low, t * LANES, convert(load(tile, t * LANES), low))
+                low[:] = tile
                 sections_advance(low, count, lanes, low_state, none)
                 for t in range(count):
                     store(low, t * LANES, select(present, load(low, t * LANES), 0.0))

@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 TILE = 64  # samples; 16 lanes of float64 make 8 KiB, so that a few tiles stay in the first-level cache
-TINY = 1e-150  # states below are set to zero between tiles: a decaying tail must not crawl through denormal numbers
+TINY = 1e-290  # states below are set to zero between tiles: a decaying tail must not crawl through denormal numbers
 _ALIGN = 64 // 4
 
 _HELPERS = tuple(Path(path).stat().st_mtime_ns for path in (_simd.__file__, __file__))

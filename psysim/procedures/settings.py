@@ -98,6 +98,12 @@ class StaircaseSettings(ProcedureSettings):
         description="trials in a row (those that ask for no move left out) whose move a level limit shortened or "
         "refused, after which the track ends with the status at_floor or at_ceiling",
     )
+    limit_moves: int = Field(
+        default=5,
+        ge=0,
+        description="moves of the whole track that a level limit may shorten or refuse; with more, the limit and not "
+        "the listener made the reversals, and the track ends with the status at_floor or at_ceiling, not converged",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -10,7 +10,8 @@ a trial is fixed and tested with tracks worked by hand (tests/procedures/test_st
 3. A reversal counts as measured if the smallest step was in force when its trial was presented.
 4. A reversal may bring the next step size: before the move away from it (default), or after it.
 5. The level moves and is kept within its limits.
-6. The stop rule is asked, then the limits, then ``max_trials``.
+6. The stop rule is asked, then the limits, then ``max_trials``. A track that stops after more than ``limit_moves``
+   moves shortened or refused by a limit has not converged: it is at that limit.
 """
 
 from __future__ import annotations
@@ -224,7 +225,11 @@ class Staircase(Procedure):
         level, beyond = self._move(state.level, wanted, step)
         limit_streak = np.where(beyond, np.where(turned, 0, state.limit_streak) + 1, state.limit_streak * ~moving)
         n_trials = state.n_trials + counted
-        status = self._status(n_trials, n_reversals, n_measured, limit_streak, beyond, wanted)
+        n_limit_moves = state.n_limit_moves + beyond
+        stopped, usable = self._stopped(n_trials, n_reversals, n_measured)
+        status = self._status(n_trials, stopped, usable, beyond & (limit_streak >= self.rule.limit_trials), wanted)
+        limited = (status == Status.CONVERGED) & (n_limit_moves > self.rule.limit_moves)
+        status = np.where(limited, self._nearest_limit(level), status)
         return StaircaseState(
             level=level,
             n_trials=n_trials,
@@ -237,7 +242,7 @@ class Staircase(Procedure):
             n_measured=n_measured,
             reversal_levels=self._store(state, reversal, measured),
             limit_streak=limit_streak.astype(np.int32),
-            n_limit_moves=state.n_limit_moves + beyond,
+            n_limit_moves=n_limit_moves,
             touched_limit=(state.touched_limit & ~turned) | beyond,
         )
 
@@ -287,32 +292,40 @@ class Staircase(Procedure):
         """Return the number of reversals that were put in the buffer."""
         return state.n_reversals if self.rule.threshold_from == "last_n_reversals" else state.n_measured
 
-    def _status(
-        self,
-        n_trials: NDArray[np.int32],
-        n_reversals: NDArray[np.int32],
-        n_measured: NDArray[np.int32],
-        limit_streak: NDArray[np.integer[Any]],
-        beyond: BoolArray,
-        wanted: NDArray[np.int8],
-    ) -> NDArray[np.int8]:
-        """Status of the active lanes after a trial: the stop rule first, then the limits, then max_trials."""
+    def _stopped(
+        self, n_trials: NDArray[np.int32], n_reversals: NDArray[np.int32], n_measured: NDArray[np.int32]
+    ) -> tuple[BoolArray, BoolArray]:
+        """Return whether the stop rule is met, and whether there are reversals enough for a threshold."""
         s = self.rule
         enough, late = n_measured >= (s.n_reversals or 0), n_trials >= (s.n_trials or s.max_trials)
         available = n_reversals if s.threshold_from == "last_n_reversals" else n_measured
-        usable = available >= MIN_AVERAGED
         met = {
             "reversals": enough,
             "trials": late,
             "reversals_and_trials": enough & late,
             "reversals_or_trials": enough | late,
         }[s.stop]
-        out_of_trials = (n_trials >= s.max_trials) | (met & ~usable)
+        return met, available >= MIN_AVERAGED
+
+    def _status(
+        self,
+        n_trials: NDArray[np.int32],
+        stopped: BoolArray,
+        usable: BoolArray,
+        held: BoolArray,
+        wanted: NDArray[np.int8],
+    ) -> NDArray[np.int8]:
+        """Status of the active lanes after a trial: the stop rule first, then the limits, then max_trials."""
+        out_of_trials = (n_trials >= self.rule.max_trials) | (stopped & ~usable)
         status = np.where(out_of_trials, np.int8(Status.MAX_TRIALS), np.int8(Status.RUNNING))
-        held = beyond & (limit_streak >= s.limit_trials)
         at_limit = np.where(wanted > 0, np.int8(Status.AT_CEILING), np.int8(Status.AT_FLOOR))
         status = np.where(held, at_limit, status)
-        return np.where(met & usable, np.int8(Status.CONVERGED), status)
+        return np.where(stopped & usable, np.int8(Status.CONVERGED), status)
+
+    def _nearest_limit(self, level: FloatArray) -> NDArray[np.int8]:
+        """Status of tracks that are at the limit nearest to their level."""
+        upper = self.rule.level_max - level <= level - self._level_min
+        return np.where(upper, np.int8(Status.AT_CEILING), np.int8(Status.AT_FLOOR))
 
     def summary(self, state: TrackState) -> TrackSummary:
         """Return the thresholds and how the tracks ended. See `TrackSummary`.

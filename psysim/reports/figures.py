@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["threshold_figure", "tmtf_figure", "tracks_figure"]
 
 PANEL_HEIGHT_IN = 3.6
-SMALL_PANEL_HEIGHT_IN = 2.7
+SMALL_PANEL_HEIGHT_IN = 3.0
 LEGEND_LINE_IN = 0.2
 OVERLAY = 4  # most series in one panel before every group gets a panel of its own
 TMTF_TOP_DB = -30.0
@@ -230,7 +230,7 @@ class _Scale:
     def of(cls, ds: xr.Dataset, numbers: ThresholdNumbers, width_in: float) -> _Scale:
         label, x = Labeller.of(ds), numbers.x
         if x is None:
-            return cls(None, False, [""], [0.0], ["all trials"], -0.5, 0.5)
+            return cls(None, False, [""], [0.0], ["the only condition"], -0.5, 0.5)
         values = numbers.table[x].dropna()
         if ds[x].dtype.kind not in "iuf":
             names = list(dict.fromkeys(str(v) for v in values))

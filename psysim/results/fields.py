@@ -159,6 +159,11 @@ UNITS = (  # longest suffix first
 def unit_of(name: str) -> str:
     """Return the unit that the end of a name states ("Hz" for rate_hz), or "1".
 
+    Parameters
+    ----------
+    name : str
+        Name of a factor or parameter.
+
     Examples
     --------
     >>> unit_of("carrier_hz"), unit_of("level_db_spl"), unit_of("depth_m")
@@ -168,7 +173,17 @@ def unit_of(name: str) -> str:
 
 
 def factors(ds: xr.Dataset) -> list[str]:
-    """Return the names of the factors: the coordinates along ``condition`` other than ``condition`` itself."""
+    """Return the names of the factors: the coordinates along ``condition`` other than ``condition`` itself.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        A run (results schema).
+
+    Returns
+    -------
+    list of str
+    """
     return [str(name) for name, c in ds.coords.items() if c.dims == ("condition",) and name != "condition"]
 
 

@@ -44,6 +44,11 @@ _SCALARS = ("lane", "trial", "level", "target_interval", "response", "correct", 
 def record_dtype(n_intervals: int) -> np.dtype[np.void]:
     """Return the packed record of one trial; ``lane`` is the C-order index of (condition, observer, track).
 
+    Parameters
+    ----------
+    n_intervals : int
+        Number of intervals of a trial.
+
     Examples
     --------
     >>> record_dtype(3).itemsize
@@ -136,6 +141,13 @@ class Journal:
     @classmethod
     def open(cls, path_dir: str | os.PathLike[str], sync_interval_s: float = 10.0) -> Journal:
         """Open the journal of an unfinished run to continue it; a torn last record is removed.
+
+        Parameters
+        ----------
+        path_dir : path
+            The folder, see `psysim.results.partial_path`.
+        sync_interval_s : float
+            As in `create`.
 
         Raises
         ------
@@ -270,6 +282,18 @@ class Journal:
 def read_journal(path_dir: str | os.PathLike[str]) -> tuple[dict[str, Any], NDArray[np.void]]:
     """Return (header, intact records) of an unfinished run, also while another process writes it; changes nothing.
 
+    Parameters
+    ----------
+    path_dir : path
+        The folder, see `psysim.results.partial_path`.
+
+    Returns
+    -------
+    dict
+        Contents of header.json.
+    ndarray
+        Structured array of `record_dtype`, in the order of writing.
+
     Raises
     ------
     StoreError
@@ -287,6 +311,17 @@ def fill(ds: xr.Dataset, records: NDArray[np.void]) -> xr.Dataset:
     """Return a copy of an empty dataset with the trials of a journal in place, and ``n_trials`` counted.
 
     Threshold and status stay as they are: they follow from replaying the records through the procedure.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        From `empty_dataset`.
+    records : ndarray
+        Structured array of `record_dtype`, in any order; repeated identical records count once.
+
+    Returns
+    -------
+    xarray.Dataset
 
     Raises
     ------

@@ -31,6 +31,11 @@ StrPath = str | os.PathLike[str]
 def partial_path(out: StrPath) -> Path:
     """Return the folder that holds a run while it is unfinished.
 
+    Parameters
+    ----------
+    out : path
+        Where the result will be, for instance ``runs/tmtf.zarr``.
+
     Examples
     --------
     >>> partial_path("runs/tmtf.zarr").as_posix()
@@ -42,6 +47,11 @@ def partial_path(out: StrPath) -> Path:
 
 def state_of(out: StrPath) -> str:
     """Return how far the run that writes ``out`` is: "absent", "partial" (resumable) or "complete".
+
+    Parameters
+    ----------
+    out : path
+        Where the result is or will be.
 
     Raises
     ------
@@ -119,6 +129,20 @@ def finish(journal: Journal, ds: xr.Dataset, out: StrPath) -> Path:
 
     A process killed in between leaves both; ``out`` is then complete and the folder only takes space.
 
+    Parameters
+    ----------
+    journal : Journal
+        The run's journal; closed afterwards.
+    ds : xarray.Dataset
+        The finished dataset.
+    out : path
+        As in `save`.
+
+    Returns
+    -------
+    pathlib.Path
+        ``out``.
+
     Raises
     ------
     StoreError
@@ -131,6 +155,16 @@ def finish(journal: Journal, ds: xr.Dataset, out: StrPath) -> Path:
 
 def load(path: StrPath) -> xr.Dataset:
     """Load a result into memory from a Zarr folder or a NetCDF file (``.nc``), and check it.
+
+    Parameters
+    ----------
+    path : path
+        The folder or file.
+
+    Returns
+    -------
+    xarray.Dataset
+        Of the results schema.
 
     Raises
     ------
@@ -186,6 +220,18 @@ def _plain(value: Any) -> Any:
 
 def export_netcdf(ds: xr.Dataset, path: StrPath) -> Path:
     """Write a dataset as one NetCDF-4 file.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        Of the results schema.
+    path : path
+        Name of the file, ending in ``.nc``.
+
+    Returns
+    -------
+    pathlib.Path
+        ``path``.
 
     Raises
     ------

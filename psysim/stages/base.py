@@ -120,7 +120,7 @@ class AuditoryModule(nn.Module):
         signal = check_signal(x, dims, shapes, name)
         if signal.device != self.device:
             raise SpecError(
-                f"{name} is on device '{signal.device}', but {type(self).__name__} on '{self.device}': move one with .to()."
+                f"{name} is on device '{signal.device}', {type(self).__name__} on '{self.device}': move one of them."
             )
         return signal.to(resolve_dtype(self.dtype))
 

@@ -244,6 +244,22 @@ def test_factors_and_words_of_one_side_split_the_comparison(folder):
     assert points["condition"].tolist().count(0) == 4
 
 
+def test_the_user_can_declare_two_factors_to_be_the_same():
+    conditions = {"level_db_spl": [20, 40, 60], "frequency_hz": [1000, 1000, 1000]}
+    ds = run(conditions, [1, 1, 1], tracks="level_increment_db", kind="tone")
+    assert "does not state level_db_sl" in only(compare(ds, "jesteadt1977_intensity"))["note"]
+    row = only(compare(ds, "jesteadt1977_intensity", same={"level_db_sl": "level_db_spl"}))
+    raw = human.load("jesteadt1977_intensity")
+    at_1000 = raw[(raw["frequency_hz"] == 1000) & raw["level_db_sl"].isin([20, 40, 60])]
+    assert row["n_points"] == len(at_1000) > 0
+    assert row["bias"] == pytest.approx(1 - (10 * np.log10(1 + at_1000["value"])).mean())
+    assert "level_db_sl taken as level_db_spl" in row["note"]
+    with pytest.raises(SpecError, match=r"same .*Did you mean 'level_db_sl'"):
+        compare(ds, "jesteadt1977_intensity", same={"level_db_s": "level_db_spl"})
+    with pytest.raises(SpecError, match=r"same \(factors of the run\): there is no factor 'level'"):
+        compare(ds, "jesteadt1977_intensity", same={"level_db_sl": "level"})
+
+
 # ------------------------------------------------------------ what is not comparable
 def test_another_tracked_variable_is_not_compared():
     row = only(compare(run({"frequency_hz": [1000]}, [1.0], tracks="level_increment_db", kind="tone")))

@@ -234,7 +234,8 @@ def test_choices_at_floor_level_are_uniform() -> None:
 )
 def test_a_track_that_cannot_converge_ends_with_its_status(threshold: float, expected: str) -> None:
     limits = {"procedure.level_min": 0.0, "procedure.level_max": 60.0, "observers.0.threshold": threshold}
-    result = run(loads(SIMULATED, overrides={**limits, "observers.0.slope": 1.0}))
+    start = {"procedure.level_start": 56.0 if threshold > 0 else 4.0, "observers.0.slope": 1.0}
+    result = run(loads(SIMULATED, overrides={**limits, **start}))
     names = result["status"].attrs["flag_meanings"].split()
     assert {names[s] for s in result["status"].values.ravel()} == {expected}
     assert np.isnan(result["threshold"]).all()

@@ -82,7 +82,7 @@ def test_conversions_by_hand():
     jesteadt = one(human.as_thresholds("jesteadt1977_intensity"), frequency_hz=200, level_db_sl=5)
     assert jesteadt["tracks"] == "level_increment_db"
     assert jesteadt["value"] == pytest.approx(10 * math.log10(1.407))
-    guest = one(human.as_thresholds("guestrajappa2024_level_discrimination"), component_range_hz="300-798")
+    guest = one(human.as_thresholds("guestrajappa2024_level_discrimination"), low_hz=300, high_hz=798)
     assert guest["value"] == pytest.approx(20 * math.log10(1 + 10 ** (-12.8314 / 20)))
     assert guest["error_high"] == pytest.approx(20 * math.log10(1 + 10 ** ((-12.8314 + 3.4371) / 20)))
     gap = human.as_thresholds("gap_detection").iloc[0]
@@ -95,6 +95,31 @@ def test_conversions_by_hand():
     assert (wier["tracks"], wier["value"], wier["unit"]) == ("frequency_increment_hz", 8.5, "Hz")
 
 
+def test_fm_thresholds_are_averaged_in_db_over_listeners_and_given_in_hertz():
+    raw = human.load("borjigin_fm_itd")
+    left = raw[(raw["task"] == "FM") & (raw["ear"] == "left")]
+    row = one(human.as_thresholds("borjigin_fm_itd"), task="FM", ear="left")
+    assert (row["tracks"], row["unit"], row["n_listeners"]) == ("deviation_hz", "Hz", len(left))
+    assert row["value"] == pytest.approx(10 ** (left["value"].mean() / 20))
+    assert row["error_low"] == pytest.approx(10 ** ((left["value"].mean() - left["value"].std()) / 20))
+
+
+@pytest.mark.parametrize("name", [n for kind in human.KINDS[:3] for n in human.names(kind)])
+def test_psysim_names_are_parameters_of_a_stimulus(name):
+    """A tracked variable that psysim has must belong to a stimulus with the renamed factors."""
+    from psysim.stimuli import registry as stimuli
+
+    renamed = {"rate_hz", "signal_hz", "bandwidth_hz", "probe_hz", "masker_hz", "gap_s"}
+    table = human.as_thresholds(name)
+    for tracks, rows in table.groupby("tracks"):
+        owners = [s for s in map(stimuli.get, stimuli) if tracks in s.tracked]
+        if tracks in rows["measure"].tolist():
+            continue  # a measure that psysim does not track
+        assert owners, tracks
+        used = renamed & {c for c in rows if rows[c].notna().any()}
+        assert any(used <= set(s.Parameters.model_fields) for s in owners), (tracks, used)
+
+
 def test_times_are_in_seconds_and_frequencies_in_hertz():
     assert human.as_thresholds("jepsen2008_tone_in_noise_duration")["signal_duration_s"].min() == pytest.approx(0.005)
     assert human.as_thresholds("tuning_qerb")["frequency_hz"].max() == pytest.approx(17000)
@@ -105,7 +130,10 @@ def test_means_of_the_source_are_preferred_to_single_listeners():
     table = human.as_thresholds("schairer2008_forward_masking")
     assert len(table) == (raw["listener"] == "mean").sum()
     first = table.iloc[0]
-    assert (first["signal_frequency_hz"], first["masker_frequency_hz"], first["masker_level_db_spl"]) == (250, 250, 50)
+    assert (first["probe_hz"], first["masker_hz"], first["masker_level_db_spl"]) == (250, 250, 50)
+    assert first["tracks"] == "probe_level_db_spl"
+    assert math.isnan(first["gap_s"])  # "default": the paper's delay was not read
+    assert table["gap_s"].max() == pytest.approx(0.005)
     assert (first["value"], first["error_low"]) == (44.88, pytest.approx(43.80))
 
 

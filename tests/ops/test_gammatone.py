@@ -75,7 +75,7 @@ def test_silence_and_very_quiet_sound(dtype: Any) -> None:
     assert torch.count_nonzero(ops.gammatone(torch.zeros(2, 100, dtype=dtype), decay, angle)) == 0
     x = torch.zeros(1, 300, dtype=F64)
     x[0, :100] = torch.linspace(-1, 1, 100, dtype=F64)
-    tiny = 1e-36 if dtype == torch.float32 else 1e-300  # the tail of the response is denormal
+    tiny = 1e-36 if dtype == torch.float32 else 1e-270  # the tail of the response is denormal in float32
     scaled, expected = ops.gammatone((x * tiny).to(dtype), decay, angle).double(), ops.gammatone(x, decay, angle) * tiny
     assert (scaled - expected).abs().max() <= (1e-6 if dtype == torch.float32 else 1e-12) * expected.abs().max()
 
@@ -92,5 +92,5 @@ def test_tail_ends_in_silence() -> None:
 @pytest.mark.parametrize("order", [0, -1])
 def test_wrong_order(order: int) -> None:
     one = torch.tensor([0.5], dtype=F64)
-    with pytest.raises(SpecError, match="order .* at least 1"):
+    with pytest.raises(SpecError, match=r"order .* at least 1"):
         ops.gammatone(torch.zeros(1, 5), one, one, order=order)

@@ -38,10 +38,10 @@ def bank(
     return y[0, 0].numpy()[:, data["t_idx"]]
 
 
-# README_dau_osses.md: common_modfilterbank agrees to 2e-11 in float64 and 1e-3 of the peak in float32. The float32 bound here
-# is the one of the bandpasses, 1e-5 (SPEC_common 7): the lowpass, which costs the rest, runs in float64.
+# README_dau_osses.md: common_modfilterbank agrees to 2e-11 in float64 and 1e-3 of the peak in float32. Here float32 only
+# rounds: the input (2^-24, amplified at most by the filters' gain of 2), the output, and the squares of the magnitude.
 def check(result: np.ndarray, expected: np.ndarray, dtype: Any) -> None:
-    bound = 2e-11 if dtype == F64 else 1e-5
+    bound = 2e-11 if dtype == F64 else 2.0**-21
     assert np.all(np.abs(result - expected).max(-1) <= bound * np.abs(expected).max(-1))
 
 
@@ -78,7 +78,7 @@ def arguments(channels: int, missing: bool = True) -> dict[str, Any]:
         "angle": 2 * math.pi * mfc / 4000,
         "envelope": mfc > 10,
         "scale": torch.full_like(mfc, 2.0),
-        "valid": torch.arange(5) <= (torch.arange(channels)[:, None] if missing else 5),
+        "valid": torch.arange(5) <= torch.arange(channels)[:, None] + (0 if missing else 5),
     }
 
 
@@ -123,7 +123,7 @@ def test_lowpass_only() -> None:
 
 
 def test_slow_filters_at_a_high_rate_in_float32() -> None:
-    """1 s at 44.1 kHz: the 5-Hz filter has |1 - p| = 8e-4. SPEC_common 7: the bandpasses are good to 1e-5."""
+    """At 44.1 kHz the 5-Hz filter has |1 - p| = 8e-4; float32 must neither shift it nor stop short of a constant."""
     mfc = torch.tensor([5.0, 10.0, 16.67, 992.3], dtype=F64)
     bandwidth = torch.tensor([5.0, 5.0, 8.33, 496.0], dtype=F64)
     keep = arguments(1) | {
@@ -133,7 +133,8 @@ def test_slow_filters_at_a_high_rate_in_float32() -> None:
         "valid": torch.ones(1, 5, dtype=torch.bool),
     }
     n = torch.arange(44100, dtype=F64)
-    x = 50.0 + 10.0 * torch.sin(2 * math.pi * 5.0 / 44100 * n) + torch.sin(2 * math.pi * 990.0 / 44100 * n)
-    x = x[None, None].float()
-    error = (ops.modulation_bank(x, **keep) - ops.modulation_bank(x.double(), **keep)).abs().amax(-1)
-    assert (error <= 1e-5 * ops.modulation_bank(x, **keep).abs().amax(-1)).all()
+    modulated = 50.0 + 10.0 * torch.sin(2 * math.pi * 5.0 / 44100 * n) + torch.sin(2 * math.pi * 990.0 / 44100 * n)
+    x = torch.stack([modulated, torch.full_like(n, 50.0)])[:, None].float()
+    exact = ops.modulation_bank(x.double(), **keep)
+    error = (ops.modulation_bank(x, **keep) - exact).abs()
+    assert (error <= 2.0**-21 * exact.abs().amax(-1, keepdim=True)).all()

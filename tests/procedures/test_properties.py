@@ -67,7 +67,7 @@ def definition(s, n_up, n_down, ratio, one_by_one, answers):
         else:
             levels.append(level)
         flags.append(is_reversal)
-        status = end(s, len(flags), reversals, moves, direction)
+        status = end(s, len(flags), reversals, moves, direction, levels[-1] - low, s.level_max - levels[-1])
     threshold, used = average(s, reversals, status)
     return {"levels": levels, "flags": flags, "status": status, "threshold": threshold, "n_averaged": used}
 
@@ -88,7 +88,7 @@ def pool(s, reversals):
     return reversals if s.threshold_from == "last_n_reversals" else [r for r in reversals if r["smallest"]]
 
 
-def end(s, n_trials, reversals, moves, direction):
+def end(s, n_trials, reversals, moves, direction, above_floor, below_ceiling):
     enough = s.n_reversals is not None and sum(r["smallest"] for r in reversals) >= s.n_reversals
     late = s.n_trials is not None and n_trials >= s.n_trials
     met = {
@@ -98,6 +98,8 @@ def end(s, n_trials, reversals, moves, direction):
         "reversals_or_trials": enough or late,
     }[s.stop]
     if met and len(pool(s, reversals)) >= 2:
+        if sum(m["beyond"] for m in moves) > s.limit_moves:
+            return Status.AT_CEILING if below_ceiling <= above_floor else Status.AT_FLOOR
         return Status.CONVERGED
     tail = moves[-s.limit_trials :]
     if direction and len(tail) == s.limit_trials and all(m["beyond"] and m["direction"] == direction for m in tail):

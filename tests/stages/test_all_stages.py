@@ -191,7 +191,7 @@ class _Dense(nn.Module):
 @pytest.mark.parametrize("name", STAGES)
 def test_wrong_input_is_refused_with_a_reason(name: str) -> None:
     stage, x = build(name), signal(name)
-    with pytest.raises(SpecError, match="int16.*pascal"):
+    with pytest.raises(SpecError, match=r"int16.*pascal"):
         dense(stage, x.to(torch.int16))
     with pytest.raises(SpecError, match="empty"):
         dense(stage, x[..., :0])
