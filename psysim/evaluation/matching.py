@@ -133,7 +133,7 @@ def matches(run: Run, name: str, where: Where, tolerance: float, same: Mapping[s
             yield Match({"observer": observer, **base, "n_human": len(rows)}, notes=notes)
         return
     words = [f for f in factors if f not in shared and rows[f].dtype.kind not in "if" and rows[f].nunique() > 1]
-    rest = [f for f in run.varied if f not in shared and model[f].nunique() > 1]
+    rest = [f for f in run.varied if f not in shared and model[f].nunique(dropna=False) > 1]
     for human_key, human_rows in _groups(rows, ["label", "listener_group", *words]):
         for model_key, model_rows in _groups(model, ["observer", *rest]):
             about = {"observer": model_key["observer"], **base, "label": human_key["label"]}

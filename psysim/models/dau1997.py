@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from psysim.errors import SpecError
+from psysim.errors import SpecError, check_range
 from psysim.models.base import Model, Representation, jsonable, register
 from psysim.stages import (
     AdaptLoop,
@@ -166,6 +166,7 @@ class Dau1997(Model):
         self.flow, self.fhigh = float(flow), float(fhigh)
         self.return_stages = bool(return_stages)
         self.dboffset = float(dboffset)
+        check_range("dboffset", self.dboffset, -300.0, 300.0, unit="dB SPL")
         self.filterbank_kwargs = check_keys("filterbank_kwargs", filterbank_kwargs, FILTERBANK_KEYS)
         self.ihc_kwargs = check_keys("ihc_kwargs", ihc_kwargs, IHC_KEYS)
         self.adaptation_kwargs = check_keys("adaptation_kwargs", adaptation_kwargs, ADAPTATION_KEYS)

@@ -125,7 +125,7 @@ def _title(ds: xr.Dataset, row: pd.Series, label: Labeller, width: int) -> str:
     """Return observer, condition, track and how it ended, wrapped to the panel."""
     values = [label.value(name, row[name]) for name in factors(ds)]
     who = [str(row["observer"])] if ds.sizes["observer"] > 1 else []
-    track = [f"track {int(row['track']) + 1}"]
+    track = [f"track {int(row['track'])}"]
     ended = STATUS_WORDS[row["status"]]
     if np.isfinite(row["threshold"]):
         ended = f"threshold {number(row['threshold'], 3)} {label.unit('level')}".strip() + (

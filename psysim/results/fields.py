@@ -67,7 +67,7 @@ FIELDS = (
         ("condition",),
         "number, bool or text",
         "from the name",
-        "",
+        "NaN, empty text",
         "Value of one experimental factor in each condition, for instance rate_hz; one coordinate per factor.",
     ),
     Field("level", "variable", TRIAL_DIMS, "float64", "tracked", "NaN", "Value of the tracked variable in the trial."),

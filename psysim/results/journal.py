@@ -354,7 +354,7 @@ def fill(ds: xr.Dataset, records: NDArray[np.void]) -> xr.Dataset:
     return ds
 
 
-# ------------------------------------------------------------ helpers
+# ------------------------------------------------------------ files and records
 def _check_header(header: Mapping[str, Any], path: Path) -> None:
     problems = []
     if not isinstance(header.get("spec_toml"), str):

@@ -58,15 +58,18 @@ _LONG_NAMES = {
 
 
 def _factor_values(values: Sequence[Any]) -> NDArray[Any]:
-    """Convert one factor to a bool, integer, float or text array; lists and mixed types become text."""
-    kinds = {type(v) for v in values}
-    if kinds <= {bool, np.bool_}:
+    """Convert one factor to a bool, integer, float or text array; lists and mixed types become text.
+
+    None (not set in this condition) is NaN among numbers and "" among texts.
+    """
+    given = [v for v in values if v is not None]
+    if given and all(isinstance(v, bool | np.bool_) for v in given) and len(given) == len(values):
         return np.array(values, dtype=bool)
-    numbers = all(isinstance(v, int | float | np.integer | np.floating) and not isinstance(v, bool) for v in values)
-    if numbers:
-        integers = all(isinstance(v, int | np.integer) for v in values)
-        return np.array(values, dtype=np.int64 if integers else np.float64)
-    return np.array([v if isinstance(v, str) else json.dumps(v) for v in values], dtype=object)
+    if given and all(isinstance(v, int | float | np.number) and not isinstance(v, bool) for v in given):
+        integers = all(isinstance(v, int | np.integer) for v in given) and len(given) == len(values)
+        return np.array([np.nan if v is None else v for v in values], dtype=np.int64 if integers else np.float64)
+    texts = ["" if v is None else v if isinstance(v, str) else json.dumps(v) for v in values]
+    return np.array(texts, dtype=object)
 
 
 def _check_factor_names(conditions: Mapping[str, Sequence[Any]]) -> int:

@@ -222,7 +222,7 @@ class ModulationFilterbank(AuditoryModule):
         if self.lowpass_cutoff is not None:
             check_below_nyquist("lowpass_cutoff", self.lowpass_cutoff, self.fs)
             self.constant("lowpass_cutoff_hz", self.lowpass_cutoff)
-        self.constant("attenuation", self.att_factor)
+        self.constant("attenuation", self.att_factor, learnable=self.learnable and self.phase_insens)
         centres = self.mfc_hz.detach()
         too_high = centres >= self.fs / 2
         if bool(too_high.any()):

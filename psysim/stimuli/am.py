@@ -300,7 +300,7 @@ def am_noise(
         keys,
     )
     _check_common(p, fs)
-    p.check("min_period_s", 0.0, 3600.0, "s")
+    p.check("min_period_s", 0.0, 3600.0, "s", optional=True)
     check_option("band_limit", band_limit, BAND_LIMITS)
     needed = normalise == "token" and not compensate_level
     band_edges(p, fs)  # refuses a band that is not usable before any work is done

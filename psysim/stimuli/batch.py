@@ -106,11 +106,22 @@ class Rows:
         return self._keys
 
     def check(
-        self, name: str, low: float = -math.inf, high: float = math.inf, unit: str = "", *, low_open: bool = False
+        self,
+        name: str,
+        low: float = -math.inf,
+        high: float = math.inf,
+        unit: str = "",
+        *,
+        low_open: bool = False,
+        optional: bool = False,
     ) -> None:
-        """Raise `SpecError` unless every row of a numeric parameter is in range; None passes."""
+        """Raise `SpecError` unless every row of a numeric parameter is in range; None passes if it is ``optional``."""
         value = self.values[name]
-        if isinstance(value, Tensor) and value.numel():
+        if value is None and not optional:
+            raise SpecError(f"{name} is needed: give a number{f' in {unit}' if unit else ''}.")
+        if isinstance(value, str | bool):
+            raise SpecError(f"{name} = {value!r} must be a number{f' in {unit}' if unit else ''}.")
+        if value is not None:
             if not math.isfinite(high) and not bool((value < math.inf).all()):
                 raise SpecError(
                     f"{name} must be a finite number{f' ({unit})' if unit else ''}, but inf or NaN was given."

@@ -141,8 +141,9 @@ def from_file(
         check_range("full_scale_db_spl", full_scale_db_spl, 0.0, 200.0, unit="dB SPL")
     values = {"level_db_spl": level_db_spl, "start_s": start_s, "duration_s": duration_s, "ramp_s": ramp_s}
     p = Rows(values, keys, device)
-    p.check("level_db_spl", high=MAX_LEVEL_DB_SPL, unit="dB SPL")
-    p.check("start_s", 0.0, 1e6, "s")
+    p.check("level_db_spl", high=MAX_LEVEL_DB_SPL, unit="dB SPL", optional=True)
+    p.check("start_s", 0.0, 1e6, "s", optional=True)
+    p.check("duration_s", 0.0, 1e6, "s", low_open=True, optional=True)
     p.check("ramp_s", 0.0, 1800.0, "s")
     recording = read_recording(path, fs, channel).to(p.device)
     _place_excerpts(p, recording, fs, str(path))

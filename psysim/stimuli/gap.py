@@ -78,7 +78,7 @@ def gap_window(
         {"gap_s": gap_s, "duration_s": duration_s, "gap_delay_s": gap_delay_s, "gap_ramp_s": gap_ramp_s}, device=device
     )
     p.check("gap_s", 0.0, 3600.0, "s")
-    p.check("gap_delay_s", 0.0, 3600.0, "s")
+    p.check("gap_delay_s", 0.0, 3600.0, "s", optional=True)
     p.check("gap_ramp_s", 0.0, 1800.0, "s")
     length, gap, n_ramp = p.length(fs), p.length(fs, "gap_s"), p.length(fs, "gap_ramp_s")
     start = (length - gap + 1) // 2 if p["gap_delay_s"] is None else round_samples(p["gap_delay_s"], fs)

@@ -71,6 +71,7 @@ def gate(length: Tensor, n_ramp: Tensor, shape: str = "raised_cosine", total: in
     SpecError
         If the two ramps are longer than the sound, or the shape is not known.
     """
+    check_option("ramp_shape", shape, RAMP_SHAPES)
     check_ramps(length, n_ramp)
     total = int(length.max()) if total is None else total
     kinds = list(groups(length, n_ramp))

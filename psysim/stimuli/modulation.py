@@ -27,8 +27,8 @@ def check_am(p: Rows, fs: float) -> None:
     p.check("depth_db", high=0.0, unit="dB")
     p.check("modulator_phase_rad", -1e6, 1e6, "rad")
     p.check("modulation_delay_s", 0.0, 3600.0, "s")
-    p.check("modulation_duration_s", 0.0, 3600.0, "s")
-    p.check("modulation_ramp_s", 0.0, 1800.0, "s")
+    p.check("modulation_duration_s", 0.0, 3600.0, "s", optional=True)
+    p.check("modulation_ramp_s", 0.0, 1800.0, "s", optional=True)
 
 
 def am_factor(p: Rows, n: int, fs: float) -> Tensor:

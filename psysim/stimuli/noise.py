@@ -52,8 +52,8 @@ def overall_level(p: Rows, fs: float, spectrum: str) -> Tensor:
     """Return the overall level (B,) from ``level_db_spl`` or ``spectrum_level_db_spl``, exactly one of them given."""
     if (p["level_db_spl"] is None) == (p["spectrum_level_db_spl"] is None):
         raise SpecError("Give exactly one of level_db_spl (overall) and spectrum_level_db_spl (in a 1-Hz band).")
-    p.check("level_db_spl", high=MAX_LEVEL_DB_SPL, unit="dB SPL")
-    p.check("spectrum_level_db_spl", high=MAX_LEVEL_DB_SPL, unit="dB SPL")
+    p.check("level_db_spl", high=MAX_LEVEL_DB_SPL, unit="dB SPL", optional=True)
+    p.check("spectrum_level_db_spl", high=MAX_LEVEL_DB_SPL, unit="dB SPL", optional=True)
     if p["level_db_spl"] is not None:
         return p["level_db_spl"]
     if spectrum != "white":
@@ -169,7 +169,7 @@ def noise(
         keys,
     )
     check_times(p, fs)
-    p.check("min_period_s", 0.0, 3600.0, "s")
+    p.check("min_period_s", 0.0, 3600.0, "s", optional=True)
     check_range("n_iterations", n_iterations, 0, 1000)
     check_ramps(p.length(fs), p.length(fs, "ramp_s"))
     p.values["level"] = overall_level(p, fs, spectrum)

@@ -260,6 +260,13 @@ def test_the_user_can_declare_two_factors_to_be_the_same():
         compare(ds, "jesteadt1977_intensity", same={"level_db_sl": "level"})
 
 
+def test_a_factor_that_is_not_set_everywhere_splits_too():
+    ds = run({"rate_hz": [4, 4], "bandwidth_hz": [None, 300]}, [-24.6, -20.6])
+    table = compare(ds)
+    assert table["model_conditions"].tolist() == ["bandwidth_hz = nan", "bandwidth_hz = 300"]
+    assert table["bias"].tolist() == pytest.approx([-2, 2])
+
+
 # ------------------------------------------------------------ what is not comparable
 def test_another_tracked_variable_is_not_compared():
     row = only(compare(run({"frequency_hz": [1000]}, [1.0], tracks="level_increment_db", kind="tone")))

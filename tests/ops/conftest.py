@@ -102,9 +102,9 @@ def template_inputs(rng: np.random.Generator, batch: int, channels: int, samples
 
 
 # Gammatone, sosfilt and template_product compute in float64: float32 differs from the definition only where a value
-# lies between two float32 numbers and is rounded the other way (2^-23 of the value). Modulation: in addition the squares,
-# sum, root and factor of the magnitude are float32, each rounded by 2^-24. Adaptation: 1e-5 of the peak is the bound of
-# the golden files' README; quotients and limiter are float32 there.
+# lies between two float32 numbers and is rounded the other way (2^-23 of the value). Modulation: in addition the
+# squares, sum, root and factor of the magnitude are float32, each rounded by 2^-24. Adaptation: 1e-5 of the peak is
+# the bound of the golden files' README; quotients and limiter are float32 there.
 CASES = {
     case.name: case
     for case in (

@@ -38,8 +38,8 @@ def bank(
     return y[0, 0].numpy()[:, data["t_idx"]]
 
 
-# README_dau_osses.md: common_modfilterbank agrees to 2e-11 in float64 and 1e-3 of the peak in float32. Here float32 only
-# rounds: the input (2^-24, amplified at most by the filters' gain of 2), the output, and the squares of the magnitude.
+# README_dau_osses.md: common_modfilterbank agrees to 2e-11 in float64 and 1e-3 of the peak in float32. Here float32
+# only rounds: the input (2^-24, times at most the filters' gain of 2), the output, and the squares of the magnitude.
 def check(result: np.ndarray, expected: np.ndarray, dtype: Any) -> None:
     bound = 2e-11 if dtype == F64 else 2.0**-21
     assert np.all(np.abs(result - expected).max(-1) <= bound * np.abs(expected).max(-1))

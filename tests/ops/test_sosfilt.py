@@ -20,8 +20,8 @@ def section(ba: np.ndarray) -> np.ndarray:
     return sos
 
 
-# README_dau_osses.md: common_ihc agrees to 2e-15 in float64 and 1e-6 in float32, of the peak. The bound in float64 is ten
-# times that, for processors without fused multiply-add.
+# README_dau_osses.md: common_ihc agrees to 2e-15 in float64 and 1e-6 in float32, of the peak. The bound in float64 is
+# ten times that, for processors without fused multiply-add.
 @pytest.mark.parametrize(
     ("method", "coefficients", "passes"),
     [

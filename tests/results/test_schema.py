@@ -55,6 +55,16 @@ def test_mixed_and_list_factors_become_text():
     assert ds["notch_hz"].values.tolist() == ["[900, 1100]", "[800, 1200]"]
 
 
+def test_a_factor_that_is_not_set_everywhere():
+    ds = make(
+        conditions={"bandwidth_hz": [3, None], "carrier": [None, "tone"], "flag": [None, True], "none": [None, None]}
+    )
+    np.testing.assert_array_equal(ds["bandwidth_hz"].values, [3.0, np.nan])
+    assert ds["carrier"].values.tolist() == ["", "tone"]
+    assert ds["flag"].values.tolist() == ["", "true"]
+    assert ds["none"].values.tolist() == ["", ""]
+
+
 def test_no_factor_is_one_condition():
     assert make(conditions={}).sizes["condition"] == 1
 

@@ -127,9 +127,17 @@ def test_silence() -> None:
         ({"ramp_shape": "hann"}, "ramp_shape = 'hann' is not known. Allowed: 'raised_cosine', 'linear'"),
         ({"fs": 0.0}, "fs = 0 Hz is out of range"),
         ({"phase_rad": math.inf}, "phase_rad = inf rad"),
-        ({"frequency_hz": [1.0, 2.0], "level_db_spl": [1.0, 2.0, 3.0]}, r"lengths differ: frequency_hz \(2\), level_db_spl \(3\)"),
-        ({"frequency_hz": "high"}, "lengths|not a number|frequency_hz"),
-        ({"frequency_hz": torch.ones(2, 2)}, r"frequency_hz must be one number or one per row \(B,\), but its shape is \(2, 2\)"),
+        (
+            {"frequency_hz": [1.0, 2.0], "level_db_spl": [1.0, 2.0, 3.0]},
+            r"lengths differ: frequency_hz \(2\), level_db_spl \(3\)",
+        ),
+        ({"frequency_hz": "high"}, "frequency_hz = 'high' must be a number in Hz"),
+        ({"frequency_hz": None}, "frequency_hz is needed"),
+        ({"level_db_spl": [60.0, None]}, "is not a number or one number per row"),
+        (
+            {"frequency_hz": torch.ones(2, 2)},
+            r"frequency_hz must be one number or one per row \(B,\), but its shape is \(2, 2\)",
+        ),
         ({"frequency_hz": []}, "The batch is empty"),
     ],
 )
