@@ -20,6 +20,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -41,20 +42,24 @@ def noise(batch: int, samples: int, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(0.01 * np.random.default_rng(1).standard_normal((batch, samples))).to(dtype)
 
 
+@cache
 def gammatone_coefficients() -> tuple[Tensor, Tensor]:
     fc = torch.from_numpy(CENTRES_HZ)
     return torch.exp(-2 * math.pi * 1.0185916 * (24.7 + fc / 9.265) / FS), 2 * math.pi * fc / FS
 
 
+@cache
 def section(order: int, cutoff_hz: float) -> Tensor:
     return torch.from_numpy(scipy.signal.butter(order, cutoff_hz, fs=FS, output="sos"))
 
 
+@cache
 def adaptation_coefficients() -> dict[str, Any]:
     tau = torch.tensor([0.005, 0.050, 0.129, 0.253, 0.500], dtype=F64)
     return {"decay": torch.exp(-1 / (tau * FS)), "minimum": torch.tensor([1e-5], dtype=F64), "limit": 10.0}
 
 
+@cache
 def modulation_coefficients() -> dict[str, Any]:
     mfc = torch.from_numpy(MFC_HZ)
     bandwidth = torch.where(mfc < 10, torch.full_like(mfc, 5.0), mfc / 2)

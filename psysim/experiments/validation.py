@@ -310,10 +310,9 @@ class _Checker:
                     key = keys.get(problem.key.removeprefix("stimulus."), problem.key)
                     if Problem(key, problem.message) not in self.problems:
                         self.add(key, problem.message)
-        together = list(dict.fromkeys(name for case in cases for name in case))
-        complete = [
-            {name: case.get(name, kind.Parameters.model_fields[name].default) for name in together} for case in cases
-        ]
+        fields = kind.Parameters.model_fields
+        together = [name for name in dict.fromkeys(name for case in cases for name in case) if name in fields]
+        complete = [{name: case.get(name, fields[name].default) for name in together} for case in cases]
         varies = {*factors, *together, tracks}
         return {name: value for name, value in base.items() if name not in varies}, complete
 

@@ -62,9 +62,10 @@ def adaptation_loops(x: Tensor, decay: Tensor, minimum: Tensor, limit: float | T
 
     Notes
     -----
-    In float64 the result agrees with the definition to 1e-12 of the peak. In float32 (states float32, coefficients
-    rounded from float64) the error is typically 2e-4 and at most 1e-2 model units, more at steep offsets of very loud
-    sounds. Gradients are computed in float64.
+    In float64 the result agrees with the definition to 1e-12 of the peak. In float32 the quotients and the limiter are
+    float32, the states are compensated sums: measured against float64 after a gammatone filterbank (tones, AM and noise
+    at 50 to 100 dB SPL, 44.1 kHz), the error is 2e-5 model units in the median and 2e-3 at most. Gradients are computed
+    in float64 for both.
 
     References
     ----------

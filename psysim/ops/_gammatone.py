@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from psysim.errors import check_range
+from psysim.errors import SpecError, check_range
 from psysim.ops import _gammatone_cpu
 from psysim.ops.base import CPU_ACCEPTS, DispatchTable, Form, check_coefficient, check_signal, complex_of, on_cpu
 
@@ -81,6 +81,8 @@ def gammatone(x: Tensor, decay: Tensor, angle: Tensor, order: int = 4, complex_o
     check_signal("gammatone", x, ("B", "T"))
     check_coefficient("gammatone", "decay", decay, [(-1,)], x)
     check_coefficient("gammatone", "angle", angle, [tuple(decay.shape)], x)
+    if not isinstance(order, int):
+        raise SpecError(f"ops.gammatone: order = {order!r} must be a whole number.")
     check_range("ops.gammatone: order", order, 1)
     coefficients = torch.stack([1.0 - decay, decay * torch.cos(angle), -decay * torch.sin(angle)])
     return _op(x, coefficients, order, complex_output)

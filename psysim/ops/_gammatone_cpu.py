@@ -72,7 +72,7 @@ def _forward(block, x, coef, order, channels, samples, out_re, out_im):
         read_tile(x, source, start, count, tile)
         _advance(tile, count, lanes, state, order, real, imag, none)
         flush(state)
-        if out_im.size > 1:
+        if out_im.size > 0:
             write_tile(out_im, target, start, count, imag)
         else:
             for t in range(count):
@@ -84,7 +84,7 @@ def forward(x: Tensor, coef: Tensor, order: int, complex_output: bool) -> Tensor
     """Run the operator on the CPU; ``coef`` (3, F): gain, real and imaginary part of the pole."""
     shape = (x.shape[0], coef.shape[1], x.shape[1])
     real = empty(shape, x.dtype)
-    imag = empty(shape if complex_output else (1,), x.dtype)
+    imag = empty(shape if complex_output else (0,), x.dtype)
     blocks = blocks_of(shape[0] * shape[1])
     run_blocks(_forward, blocks, flat(x), flat(coef), order, shape[1], shape[2], flat(real), flat(imag))
     return torch.complex(real, imag) if complex_output else real
@@ -149,7 +149,7 @@ def _backward(block, x, coef, order, channels, samples, grad_re, grad_im, learn,
             history[:size] = state
             _advance(tile, count, lanes, state, order, real, imag, history)
         read_tile(grad_re, target, start, count, real)
-        if grad_im.size > 1:
+        if grad_im.size > 0:
             read_tile(grad_im, target, start, count, imag)
         else:
             imag[:] = 0.0
@@ -182,7 +182,7 @@ def backward(grad: Tensor, x: Tensor, coef: Tensor, order: int, learn: bool) -> 
         parts = torch.view_as_real(grad.resolve_conj())
         grad_re, grad_im = flat(parts[..., 0]), flat(parts[..., 1])
     else:
-        grad_re, grad_im = flat(grad), flat(x.new_empty(1))
+        grad_re, grad_im = flat(grad), flat(x.new_empty(0))
     rows = empty((batch, channels, samples), x.dtype)
     grad_coef = torch.zeros((3, batch, channels), dtype=torch.float64)
     arrays = flat(x), flat(coef), order, channels, samples, grad_re, grad_im, learn, flat(rows), flat(grad_coef)

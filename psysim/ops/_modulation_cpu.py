@@ -100,7 +100,7 @@ def _forward(block, x, lowpass, bands, modes, valid, batch, channels, samples, o
             target = (rows * filters + m) * samples
             if not used[m]:
                 write_tile(out_re, target, start, count, blank)
-                if out_im.size > 1:
+                if out_im.size > 0:
                     write_tile(out_im, target, start, count, blank)
             elif m == 0:
                 present = load(has, 0) > 0.5
@@ -109,14 +109,14 @@ def _forward(block, x, lowpass, bands, modes, valid, batch, channels, samples, o
                 for t in range(count):
                     store(low, t * LANES, select(present, load(low, t * LANES), 0.0))
                 write_tile(out_re, target, start, count, low)
-                if out_im.size > 1:
+                if out_im.size > 0:
                     write_tile(out_im, target, start, count, blank)
             else:
                 c = 4 * (m - 1)
                 _band_advance(tile, count, bands[c], bands[c + 1], bands[c + 2], state, 2 * m * LANES, real, imag)
                 _band_output(count, modes[m - 1], bands[c + 3], has, m * LANES, real, imag)
                 write_tile(out_re, target, start, count, real)
-                if out_im.size > 1:
+                if out_im.size > 0:
                     write_tile(out_im, target, start, count, imag)
         flush(low_state)
         flush(state)
@@ -131,7 +131,7 @@ def forward(x: Tensor, lowpass: Tensor, bands: Tensor, envelope: Tensor, valid: 
     batch, channels, samples = x.shape
     shape = (batch, channels, valid.shape[1], samples)
     real = empty(shape, x.dtype)
-    imag = empty(shape if complex_output else (1,), x.dtype)
+    imag = empty(shape if complex_output else (0,), x.dtype)
     arrays = flat(x), flat(lowpass), flat(bands), flat(_modes(envelope, complex_output)), flat(valid)
     run_blocks(_forward, blocks_of(batch * channels), *arrays, batch, channels, samples, flat(real), flat(imag))
     return torch.complex(real, imag) if complex_output else real
@@ -244,7 +244,7 @@ def _backward(
                 coef, at = bands[4 * (m - 1) : 4 * m], cut + 2 * m * LANES
                 target = (rows * filters + m) * samples
                 _read_gradient(grad_re, target, start, count, has, m * LANES, slope)
-                if grad_im.size > 1:
+                if grad_im.size > 0:
                     _read_gradient(grad_im, target, start, count, has, m * LANES, slope_im)
                 _band_advance(tile, count, coef[0], coef[1], coef[2], state, at, real, imag)
                 before, sums = starts[i * size + at : i * size + at + 2 * LANES], band_sums[4 * m * LANES :]
@@ -268,7 +268,7 @@ def backward(
         parts = torch.view_as_real(grad.resolve_conj())
         grad_re, grad_im = flat(parts[..., 0]), flat(parts[..., 1])
     else:
-        grad_re, grad_im = flat(grad), flat(x.new_empty(1))
+        grad_re, grad_im = flat(grad), flat(x.new_empty(0))
     modes = _modes(envelope, grad.is_complex())
     grad_x = empty(x.shape, x.dtype)
     grad_low = torch.zeros((batch * channels, *lowpass.shape), dtype=torch.float64)

@@ -29,7 +29,6 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from psysim.ops import _simd
 from psysim.ops._simd import LANES, absolute, load, load_transposed, select, store, store_transposed
 
 __all__ = [
@@ -51,16 +50,16 @@ TILE = 64  # samples; 16 lanes of float64 make 8 KiB, so that a few tiles stay i
 TINY = 1e-290  # states below are set to zero between tiles: a decaying tail must not crawl through denormal numbers
 _ALIGN = 64 // 4
 
-_HELPERS = tuple(Path(path).stat().st_mtime_ns for path in (_simd.__file__, __file__))
+# Numba compares only the kernel's own file with its cache; an edit of any other kernel file must count as well.
+_SOURCES = tuple(sorted((path.name, path.stat().st_mtime_ns) for path in Path(__file__).parent.glob("_*.py")))
 
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile for the CPU when first called, keep the machine code on disk, release the GIL."""
     compiled = njit(nogil=True, cache=True, error_model="numpy")(function)
-    # Numba compares only the kernel's own file with its cache; edits of the shared helpers must count as well.
     index: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if hasattr(index, "_source_stamp"):
-        index._source_stamp = (index._source_stamp, _HELPERS)
+        index._source_stamp = (index._source_stamp, _SOURCES)
     return compiled
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from psysim.errors import SpecError
-from psysim.reports.labels import Labeller, number
+from psysim.reports.axes import Scale, set_ordinate
+from psysim.reports.labels import Labeller, capital
 from psysim.reports.series import ThresholdNumbers, is_tmtf, threshold_numbers
 from psysim.reports.style import (
     COLOURS,
@@ -23,6 +24,7 @@ from psysim.reports.style import (
     Layout,
     drawing,
     freeze,
+    stacked,
     wrapped,
 )
 from psysim.reports.track_figure import tracks_figure
@@ -37,10 +39,8 @@ __all__ = ["threshold_figure", "tmtf_figure", "tracks_figure"]
 
 PANEL_HEIGHT_IN = 3.6
 SMALL_PANEL_HEIGHT_IN = 3.0
-LEGEND_LINE_IN = 0.2
+LEGEND_LINE_IN = 0.19
 OVERLAY = 4  # most series in one panel before every group gets a panel of its own
-TMTF_TOP_DB = -30.0
-SMALLEST_SPAN_DB = 6.0  # of the ordinate: differences well below 1 dB should not look large
 
 
 def tmtf_figure(
@@ -132,7 +132,7 @@ def threshold_figure(
 class _Style:
     colour: str
     marker: str
-    line: str
+    line: Any
     label: str
 
 
@@ -145,14 +145,14 @@ def _figure(ds: xr.Dataset, numbers: ThresholdNumbers, compact: bool, downwards:
     columns = min(layout.columns, len(panels))
     rows = -(-len(panels) // columns)
     height = rows * (PANEL_HEIGHT_IN if len(panels) == 1 else SMALL_PANEL_HEIGHT_IN)
-    scale = _Scale.of(ds, numbers, layout.width_in / columns - 0.6)
+    scale = Scale.of(ds, numbers, layout.width_in / columns - 0.6)
     with drawing(layout):
         entries = _legend_entries(numbers.table, styles, downwards, 56 if compact else 100)
         legend_in = LEGEND_LINE_IN * layout.font_pt / 10 * (sum(t.count("\n") + 1 for _, t in entries) + 1) + 0.1
         figure = Figure((layout.width_in, height + legend_in), layout="constrained")
-        top, bottom = figure.subfigures(2, 1, height_ratios=[height, legend_in])
+        top, bottom = stacked(figure, height, legend_in)
         axes = top.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        _ordinate(axes.flat[0], numbers.table, label.unit("level"), downwards)
+        set_ordinate(axes.flat[0], numbers.table, label.unit("level"), downwards)
         for i, ax in enumerate(axes.flat):
             if i >= len(panels):
                 ax.set_axis_off()
@@ -163,7 +163,9 @@ def _figure(ds: xr.Dataset, numbers: ThresholdNumbers, compact: bool, downwards:
             if i + columns >= len(panels):
                 ax.set_xlabel(label.axis(numbers.x) if numbers.x else "")
         better = "\n(better sensitivity upwards)" if downwards else ""
-        top.supylabel(wrapped(label.axis("level"), int(height * 110 / layout.font_pt)) + better, fontsize=layout.font_pt)
+        top.supylabel(
+            wrapped(label.axis("level"), int(height * 110 / layout.font_pt)) + better, fontsize=layout.font_pt
+        )
         title = "Marker: mean over tracks; bar: 95 % bootstrap interval" if numbers.several_tracks else "One track each"
         bottom.legend(
             *zip(*entries, strict=True), loc="upper left", title=title, alignment="left", title_fontsize="small",
@@ -185,12 +187,8 @@ def _panels(numbers: ThresholdNumbers, label: Labeller) -> list[tuple[str, pd.Da
         keep = np.ones(len(table), bool)
         for name, value in key.items():
             keep &= (table[name].isna() | (table[name] == value)).to_numpy()
-        panels.append((_capital(label.point({str(k): v for k, v in key.items()})), table[keep]))
+        panels.append((capital(label.point({str(k): v for k, v in key.items()})), table[keep]))
     return panels
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _styles(numbers: ThresholdNumbers, label: Labeller, shared: bool) -> dict[tuple[Any, ...], _Style]:
@@ -213,106 +211,9 @@ def _styles(numbers: ThresholdNumbers, label: Labeller, shared: bool) -> dict[tu
     return styles
 
 
-# ------------------------------------------------------------ axes
-@dataclass(frozen=True)
-class _Scale:
-    """The abscissa: positions of values, ticks, and the sideways shift that keeps observers apart."""
-
-    x: str | None
-    log: bool
-    names: list[str]
-    ticks: list[float]
-    labels: list[str]
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, ds: xr.Dataset, numbers: ThresholdNumbers, width_in: float) -> _Scale:
-        label, x = Labeller.of(ds), numbers.x
-        if x is None:
-            return cls(None, False, [""], [0.0], ["the only condition"], -0.5, 0.5)
-        values = numbers.table[x].dropna()
-        if ds[x].dtype.kind not in "iuf":
-            names = list(dict.fromkeys(str(v) for v in values))
-            shown = [wrapped(label.value(x, _plain(v)), 14) for v in dict.fromkeys(values)]
-            return cls(x, False, names, [float(i) for i in range(len(names))], shown, -0.5, len(names) - 0.5)
-        measured = numbers.table[numbers.table["kind"] == "model"][x]
-        ticks = sorted({float(v) for v in measured})
-        low, high = float(values.min()), float(values.max())
-        log = is_tmtf(ds) or (label.unit(x) in ("Hz", "kHz") and low > 0 and high / low > 10)
-        if log:
-            margin = max((high / low) ** 0.04, 1.08)
-            low, high = low / margin, high * margin
-        else:
-            margin = 0.05 * (high - low) or 0.5
-            low, high = low - margin, high + margin
-        ticks = _readable(ticks, log, low, high, width_in)
-        return cls(x, log, [], ticks, [number(v) for v in ticks], low, high)
-
-    def positions(self, rows: pd.DataFrame, shift: float) -> np.ndarray[Any, Any]:
-        """Return where rows are drawn, (n,); ``shift`` counts series from the middle one."""
-        if self.x is None:
-            return np.full(len(rows), 0.12 * shift)
-        if self.names:
-            return np.array([self.names.index(str(v)) for v in rows[self.x]], dtype=float) + 0.12 * shift
-        values = rows[self.x].to_numpy(dtype=float)
-        if self.log:
-            return values * (self.high / self.low) ** (0.008 * shift)
-        return values + 0.008 * shift * (self.high - self.low)
-
-    def apply(self, ax: Axes) -> None:
-        """Set scale, limits and ticks."""
-        if self.log:
-            ax.set_xscale("log")
-        ax.set_xlim(self.low, self.high)
-        ax.set_xticks(self.ticks, self.labels)
-        ax.minorticks_off()
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _readable(ticks: list[float], log: bool, low: float, high: float, width_in: float) -> list[float]:
-    """Return the ticks whose labels do not run into one another; the first and the last are kept."""
-
-    def place(value: float) -> float:
-        share = np.log(value / low) / np.log(high / low) if log else (value - low) / (high - low)
-        return float(share * width_in)
-
-    def half(value: float) -> float:
-        return 0.045 * len(number(value)) + 0.05
-
-    kept = ticks[:1]
-    for tick in ticks[1:]:
-        if place(tick) - half(tick) >= place(kept[-1]) + half(kept[-1]):
-            kept.append(tick)
-    if len(ticks) > 1 and kept[-1] != ticks[-1]:
-        kept[-1 if len(kept) > 1 else len(kept) :] = [ticks[-1]]
-    return kept
-
-
-def _ordinate(ax: Axes, table: pd.DataFrame, unit: str, downwards: bool) -> None:
-    """Set the limits of the threshold axis: every point and bar is inside; a fitted curve may leave it."""
-    values = table[table["kind"] != "lowpass_fit"][["threshold", "low", "high"]].to_numpy(dtype=float)
-    values = values[np.isfinite(values)]
-    if downwards:
-        values = np.append(values, [TMTF_TOP_DB, 0.0])
-    if not len(values):
-        return
-    low, high = float(values.min()), float(values.max())
-    if unit.startswith("dB") and high - low < SMALLEST_SPAN_DB:
-        low, high = (low + high - SMALLEST_SPAN_DB) / 2, (low + high + SMALLEST_SPAN_DB) / 2
-    margin = 0.06 * (high - low) or 1.0
-    if downwards:
-        ax.set_ylim(high + margin, low - (margin if low < TMTF_TOP_DB else 0.0))
-    else:
-        ax.set_ylim(low - margin, high + margin)
-
-
 # ------------------------------------------------------------ drawing
 def _draw_panel(
-    ax: Axes, rows: pd.DataFrame, groups: list[str], styles: dict[tuple[Any, ...], _Style], scale: _Scale
+    ax: Axes, rows: pd.DataFrame, groups: list[str], styles: dict[tuple[Any, ...], _Style], scale: Scale
 ) -> None:
     scale.apply(ax)
     _draw_human(ax, rows, scale)
@@ -335,7 +236,7 @@ _CURVE: dict[str, Any] = {"linewidth": 1.6, "linestyle": (0, (6, 2))}
 _LIMIT: dict[str, Any] = {"linestyle": "none", "markersize": 8, "markerfacecolor": "white", "markeredgewidth": 1.3}
 
 
-def _draw_model(ax: Axes, rows: pd.DataFrame, style: _Style, scale: _Scale, shift: float) -> None:
+def _draw_model(ax: Axes, rows: pd.DataFrame, style: _Style, scale: Scale, shift: float) -> None:
     rows = rows.iloc[np.argsort(scale.positions(rows, 0.0), kind="stable")]
     at, y = scale.positions(rows, shift), rows["threshold"].to_numpy(dtype=float)
     _draw_bars(ax, at, rows, style.colour)
@@ -355,13 +256,13 @@ def _draw_bars(ax: Axes, at: np.ndarray[Any, Any], rows: pd.DataFrame, colour: s
         ax.errorbar(at[known], y[known], yerr=bars, fmt="none", ecolor=colour, elinewidth=1.1, capsize=2.5, zorder=3.5)
 
 
-def _draw_limit(ax: Axes, rows: pd.DataFrame, colour: str, scale: _Scale, shift: float) -> None:
+def _draw_limit(ax: Axes, rows: pd.DataFrame, colour: str, scale: Scale, shift: float) -> None:
     """Draw tracks that were held at a limit: hollow triangles that point to where the threshold would be."""
-    for at, row in zip(scale.positions(rows, shift), rows.itertuples(), strict=True):
-        up = (row.kind == "at_ceiling") != ax.yaxis_inverted()
-        ax.plot([at], [row.threshold], marker="^" if up else "v", markeredgecolor=colour, **_LIMIT, zorder=5)
+    for at, row in zip(scale.positions(rows, shift), rows.to_dict("records"), strict=True):
+        up = (row["kind"] == "at_ceiling") != ax.yaxis_inverted()
+        ax.plot([at], [row["threshold"]], marker="^" if up else "v", markeredgecolor=colour, **_LIMIT, zorder=5)
         ax.annotate(
-            f"{int(row.n)}/{int(row.n_tracks)}", (at, row.threshold), (0, -7 if up else 7),
+            f"{int(row['n'])}/{int(row['n_tracks'])}", (at, row["threshold"]), (0, -7 if up else 7),
             textcoords="offset points", ha="center", va="top" if up else "bottom", fontsize="small", color=colour,
             zorder=6,
         )  # fmt: skip
@@ -375,7 +276,7 @@ def _human_sets(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
     return [(kind, text, "^" if kind == "human_bound" else markers[text]) for kind, text in sets]
 
 
-def _draw_human(ax: Axes, rows: pd.DataFrame, scale: _Scale) -> None:
+def _draw_human(ax: Axes, rows: pd.DataFrame, scale: Scale) -> None:
     for kind, text, marker in _human_sets(rows):
         part = rows[(rows["kind"] == kind) & (rows["label"] == text)]
         part = part.iloc[np.argsort(scale.positions(part, 0.0), kind="stable")]

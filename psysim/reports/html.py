@@ -61,10 +61,11 @@ class Page:
     threshold_figure: FigureView
     threshold_table: Table
     comparison_table: Table | None
+    comparison_notes: Sequence[str]
     deviations: Sequence[str]
     no_human: str
     fit_table: Table | None
-    provenance_human: Table | None
+    provenance_human: Sequence[Table]
     tracks_figure: FigureView | None
     status_table: Table
     limit_table: Table | None

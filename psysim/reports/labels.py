@@ -16,7 +16,7 @@ from psysim.results.schema import unit_of
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["NAMES", "Labeller", "number"]
+__all__ = ["NAMES", "STATUS_WORDS", "Labeller", "capital", "lower", "number"]
 
 #: Names without unit; the unit comes from the end of the machine name.
 NAMES: Mapping[str, str] = {
@@ -169,12 +169,17 @@ class Labeller:
 
     def point(self, values: Mapping[str, Any]) -> str:
         """Return the values of several factors in words: ``modulation rate 4 Hz, bandwidth 31 Hz``."""
-        return ", ".join(f"{_lower(self.name(k))} {self.value(k, v)}" for k, v in values.items())
+        return ", ".join(f"{lower(self.name(k))} {self.value(k, v)}" for k, v in values.items())
 
 
-def _lower(text: str) -> str:
-    """Lower the first letter unless the word is an abbreviation."""
+def lower(text: str) -> str:
+    """Return ``text`` as it stands inside a sentence: abbreviations keep their capitals."""
     return text if text[:2].isupper() else text[:1].lower() + text[1:]
+
+
+def capital(text: str) -> str:
+    """Return ``text`` as it stands at the start of a sentence."""
+    return text[:1].upper() + text[1:]
 
 
 def _without_unit(long_name: str, unit: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from psysim.errors import SpecError
-from psysim.reports.labels import Labeller, number
+from psysim.reports.labels import Labeller, capital, lower, number
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -133,14 +134,14 @@ def _stimulus(stimulus: Mapping[str, Any], label: Labeller) -> str:
 
 def _setting(label: Labeller, name: str, value: Any) -> str:
     if isinstance(value, Mapping):
-        return f"{_lower(label.name(name))}: {', '.join(_setting(label, k, v) for k, v in value.items())}"
-    return f"{_lower(label.name(name))} {label.value(name, value)}"
+        return f"{lower(label.name(name))}: {', '.join(_setting(label, k, v) for k, v in value.items())}"
+    return f"{lower(label.name(name))} {label.value(name, value)}"
 
 
 def _conditions(ds: xr.Dataset, conditions: Mapping[str, Any], label: Labeller) -> str:
     if not conditions:
         return "There was one condition."
-    lists = [f"{_lower(label.name(k))} ({_values(label, k, v)})" for k, v in conditions.items()]
+    lists = [f"{lower(label.name(k))} ({_values(label, k, v)})" for k, v in conditions.items()]
     joined = " and ".join([", ".join(lists[:-1]), lists[-1]] if len(lists) > 1 else lists)
     crossed = ", in all combinations" if len(lists) > 1 else ""
     return f"The conditions differed in {joined}{crossed}: {ds.sizes['condition']} conditions."
@@ -161,8 +162,8 @@ def _rule(procedure: Mapping[str, Any], ds: xr.Dataset, label: Labeller) -> str:
 
     if not procedure:
         return ""
-    unit = label.unit("level")
-    tracked = f"The tracked variable was the {_lower(label.name('level'))}{f', in {unit}' if unit else ''}."
+    unit, what = label.unit("level"), "levels" if procedure.get("step_unit") == "db" else "levels and steps"
+    tracked = f"The tracked variable was the {lower(label.name('level'))}{f' ({what} in {unit})' if unit else ''}."
     kind = str(procedure.get("kind", "up_down"))
     settings = {name: value for name, value in procedure.items() if name != "kind"}
     try:
@@ -176,12 +177,10 @@ def _rule(procedure: Mapping[str, Any], ds: xr.Dataset, label: Labeller) -> str:
 
 
 def _without_infinite_limits(text: str) -> str:
-    """Leave out limits that the experiment does not set."""
-    import re
-
-    text = text.replace(", within the limits -inf and inf, and", " and")
-    text = re.sub(r"within the limits -inf and ([^\s,]+),", r"at most \1,", text)
-    text = re.sub(r"within the limits ([^\s,]+) and inf,", r"at least \1,", text)
+    """Leave out limits that the experiment does not set, and use true minus signs."""
+    text = re.sub(r",? ?within the limits -inf and inf", "", text)
+    text = re.sub(r"within the limits -inf and ([^\s,]*\d)", r"with levels of at most \1", text)
+    text = re.sub(r"within the limits ([^\s,]*\d) and inf\b", r"with levels of at least \1", text)
     return re.sub(r"(?<![\w])-(?=\d)", "−", text)
 
 
@@ -207,7 +206,7 @@ def _observer(entry: Mapping[str, Any], calibration: Mapping[str, Any], label: L
 
 
 def calibration_state(facts: Mapping[str, Any] | None) -> str:
-    """Return how an observer's internal noise was set: "calibrated", "given", "not calibrated", or as it says itself."""
+    """Return how the internal noise was set: "calibrated", "given", "not calibrated", or as the observer says."""
     return str((facts or {}).get("status") or "not calibrated")
 
 
@@ -226,9 +225,9 @@ def _calibration(facts: Mapping[str, Any] | None) -> str:
 def _calibration_task(task: Mapping[str, Any]) -> str:
     try:
         return (
-            f" so that a level difference of {number(task['jnd_db'])} dB of a {number(task['frequency_hz'])}-Hz tone at "
-            f"{number(task['level_db_spl'])} dB SPL is heard in {100 * task['target_proportion']:.1f} % of the trials of "
-            f"a {task['n_intervals']}-AFC task"
+            f" so that a level difference of {number(task['jnd_db'])} dB of a {number(task['frequency_hz'])}-Hz tone "
+            f"at {number(task['level_db_spl'])} dB SPL is heard in {100 * task['target_proportion']:.1f} % of the "
+            f"trials of a {task['n_intervals']}-AFC task"
         )
     except (KeyError, TypeError, ValueError):  # another calibration task: the provenance table shows it in full
         return ""
@@ -241,8 +240,4 @@ def _numbers(run: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
     if (seed := run.get("seed", facts.get("seed"))) is not None:
         parts.append(f"all random numbers follow from the seed {seed}")
     text = "; ".join(parts)
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
-
-
-def _lower(text: str) -> str:
-    return text if text[:2].isupper() else text[:1].lower() + text[1:]
+    return f"{capital(text)}." if text else ""

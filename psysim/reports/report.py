@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from psysim import human as human_data
 from psysim import results
@@ -92,7 +93,7 @@ def report(
     earlier = _check_free(path, folder, mark, overwrite)
     content = _Content(ds, human)
     files = content.files()
-    page = render(content.page(mark, [(name, f"{folder.name}/{name}") for name in sorted(files)]))
+    page = render(content.page(mark, [(name, quote(f"{folder.name}/{name}")) for name in sorted(files)]))
     folder.mkdir(parents=True, exist_ok=True)
     manifest = {"psysim_run": mark, "files": sorted(files)}
     _write(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
@@ -150,7 +151,8 @@ def _check_free(path: Path, folder: Path, mark: str, overwrite: bool) -> list[st
 def _refuse_other(found: str, path: Path, mark: str, overwrite: bool) -> None:
     if found != mark and not overwrite:
         raise StoreError(
-            f"{path} belongs to the report of another run. Choose another --out, or allow it to be replaced (overwrite)."
+            f"{path} belongs to the report of another run. Choose another --out, or allow that it is replaced "
+            "(overwrite)."
         )
 
 
@@ -195,7 +197,11 @@ class _Content:
         """Return the files beside the page by name."""
         name = "tmtf" if self.tmtf else "thresholds"
         found = {f"{name}.svg": svg(self.wide), f"{name}.png": png(self.wide)}
-        data = {"threshold_table": self.thresholds, f"{name}_figure": self.numbers, "track_table": results.tracks(self.ds)}
+        data = {
+            "threshold_table": self.thresholds,
+            f"{name}_figure": self.numbers,
+            "track_table": results.tracks(self.ds),
+        }
         if self.tracks is not None:
             found |= {"example_tracks.svg": svg(self.tracks[0]), "example_tracks.png": png(self.tracks[0])}
             data["example_tracks_figure"] = self.tracks[1]
@@ -224,10 +230,11 @@ class _Content:
             threshold_figure=FigureView.of(self.wide, self._thresholds(compact=True)[0], caption, alt),
             threshold_table=tables.threshold_table(self.thresholds, label),
             comparison_table=None if self.comparison is None else tables.comparison_table(self.comparison, label),
+            comparison_notes=[] if self.comparison is None else tables.comparison_notes(self.comparison, label),
             deviations=[] if self.points is None else sentences.largest_deviation(self.points, label),
             no_human=sentences.NO_HUMAN,
             fit_table=None if self.fits is None else tables.fit_table(self.fits, label),
-            provenance_human=tables.human_table(sets) if sets else None,
+            provenance_human=[tables.human_table(each) for each in sets],
             tracks_figure=self._tracks_view(),
             status_table=tables.status_table(ds),
             limit_table=tables.limit_table(ds, label),

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from psysim.procedures import Status
-from psysim.reports.labels import STATUS_WORDS, Labeller
+from psysim.reports.labels import STATUS_WORDS, Labeller, capital, lower
 from psysim.reports.methods import calibration_state
-from psysim.reports.tables import fixed, signed
+from psysim.reports.tables import fixed, quantity, signed
 from psysim.results import STATUS
 
 if TYPE_CHECKING:
@@ -31,10 +31,10 @@ __all__ = [
     "warnings",
 ]
 
-FEW_TRACKS = 8  # below this the bootstrap interval is clearly too narrow (psysim.results.bootstrap_interval)
+FEW_TRACKS = 8  # below this the bootstrap interval is too narrow (psysim.results.bootstrap_interval)
 MOST_NAMED = 3
 NO_HUMAN = (
-    "The experiment names no human data. Add human = [\"...\"] to its file, or name data sets when the report is made; "
+    'The experiment names no human data. Add human = ["..."] to its file, or name data sets when the report is made; '
     "psysim.human.names() lists them."
 )
 
@@ -70,22 +70,22 @@ def _range_clause(thresholds: pd.DataFrame, label: Labeller) -> str:
     known = thresholds[thresholds["threshold"].notna()]
     if not len(known):
         return "No track converged, so there is no threshold"
-    unit = label.unit("level")
+    unit, values = label.unit("level"), known["threshold"].to_numpy()
     names = list(thresholds.columns[1 : thresholds.columns.get_loc("observer")])
     several = thresholds["observer"].nunique() > 1
 
-    def place(row: Mapping[str, Any]) -> str:
+    def place(row: Mapping[Any, Any]) -> str:
         where = [str(row["observer"])] if several else []
         where += [label.point({name: row[name] for name in names})] if names else []
         return f" ({', '.join(where)})" if where else ""
 
-    low, high = (known.loc[i].to_dict() for i in (known["threshold"].idxmin(), known["threshold"].idxmax()))
+    low, high = (known.iloc[i].to_dict() for i in (values.argmin(), values.argmax()))
     who = "the observers" if several else str(known["observer"].iloc[0])
     if len(known) == 1:
-        return f"The threshold of {who} is {fixed(low['threshold'], unit)} {unit}".rstrip()
+        return f"The threshold of {who} is {quantity(low['threshold'], unit)}"
     return (
-        f"The thresholds of {who} lie between {fixed(low['threshold'], unit)} {unit}{place(low)} and "
-        f"{fixed(high['threshold'], unit)} {unit}{place(high)}"
+        f"The thresholds of {who} lie between {quantity(low['threshold'], unit)}{place(low)} and "
+        f"{quantity(high['threshold'], unit)}{place(high)}"
     )
 
 
@@ -96,12 +96,10 @@ def _comparison_clause(comparison: pd.DataFrame | None, label: Labeller) -> str:
     if not len(usable):
         return "the human data could not be compared"
     unit = label.unit("level")
-    best = usable.loc[usable["rmse"].idxmin()]
+    best = usable.iloc[int(usable["rmse"].to_numpy().argmin())]
     one = len(usable) == 1
     who = "the RMS difference" if one else f"the smallest RMS difference, of {best['observer']},"
-    return f"{who} from {best['label']} is {fixed(best['rmse'], unit)} {unit} over {best['n_points']} points".replace(
-        "  ", " "
-    )
+    return f"{who} from {best['label']} is {quantity(best['rmse'], unit)} over {best['n_points']} points"
 
 
 def largest_deviation(points: pd.DataFrame, label: Labeller) -> list[str]:
@@ -111,14 +109,13 @@ def largest_deviation(points: pd.DataFrame, label: Labeller) -> list[str]:
     names = columns[columns.index("condition") + 1 : columns.index("model")] if "condition" in columns else []
     sentences = []
     for (observer, human), group in points.groupby(["observer", "label"], sort=False):
-        row = group.loc[group["deviation"].abs().idxmax()]
+        row = group.iloc[int(group["deviation"].abs().to_numpy().argmax())]
         where = label.point({name: row[name] for name in names if not _missing(row[name])})
         at = f" at {where}" if where else ""
         sentences.append(
-            f"{observer} is farthest from {human}{at}: model {fixed(row['model'], unit)} {unit}, human "
-            f"{fixed(row['human_value'], unit)} {unit}, difference {signed(row['deviation'], unit)} {unit}.".replace(
-                " ,", ","
-            ).replace(" .", ".")
+            f"{observer} is farthest from {human}{at}: model {quantity(row['model'], unit)}, human "
+            f"{quantity(row['human_value'], unit)}, difference {signed(row['deviation'], unit)} {unit}".rstrip()
+            + "."
         )
     return sentences
 
@@ -153,16 +150,20 @@ def warnings(
     held = int(np.isin(status, [STATUS.index("at_floor"), STATUS.index("at_ceiling")]).sum())
     if held:
         found.append(
-            f"{held} of {status.size} tracks were held at a limit of the level. They are left out of the means, which are "
-            "therefore biased in these conditions; the figure marks them at the limit."
+            f"{held} of {status.size} tracks were held at a limit of the level. They are left out of the means, which "
+            "are therefore biased in these conditions; the figure marks them at the limit."
         )
     invalid = int((status == STATUS.index("invalid_output")).sum())
     if invalid:
         found.append(f"{invalid} tracks ended because the observer gave an answer that is not a number.")
     n = ds.sizes["track"]
-    if n < FEW_TRACKS:
-        what = "there is no interval" if n == 1 else f"the 95 % intervals are too narrow (at most {_coverage(n)} %)"
-        found.append(f"With {n} track{'s' if n > 1 else ''} per condition, {what}.")
+    if n == 1:
+        found.append("There is one track per condition: the thresholds have no interval.")
+    elif n < FEW_TRACKS:
+        found.append(
+            f"With {n} tracks per condition the 95 % intervals are rough (they cannot leave the range of {n} values): "
+            f"run at least {FEW_TRACKS} for thresholds that are to be quoted."
+        )
     found += [
         f"Confidence in the human data '{s.name}' is {s.confidence}. {s.caveat}".strip()
         for s in human
@@ -178,10 +179,6 @@ def warnings(
     return found
 
 
-def _coverage(n: int) -> str:
-    return f"{100 * (1 - 2.0 ** (1 - n)):.3g}"
-
-
 def _calibration_warning(name: str, calibration: Mapping[str, Any]) -> str:
     facts = calibration.get(name)
     state = calibration_state(facts)
@@ -189,8 +186,8 @@ def _calibration_warning(name: str, calibration: Mapping[str, Any]) -> str:
         return ""
     if state == "not calibrated":
         return (
-            f"The internal noise of '{name}' was not calibrated: the height of its thresholds means nothing in absolute "
-            "terms, only their pattern over conditions does."
+            f"The internal noise of '{name}' was not calibrated: the height of its thresholds means nothing in "
+            "absolute terms, only their pattern over conditions does."
         )
     if state == "given":
         return f"The internal noise of '{name}' was given by the experiment file, not calibrated."
@@ -200,8 +197,8 @@ def _calibration_warning(name: str, calibration: Mapping[str, Any]) -> str:
 def threshold_caption(ds: xr.Dataset, numbers: pd.DataFrame, x: str | None, downwards: bool) -> tuple[str, str]:
     """Return caption and alternative text of the threshold figure."""
     label = Labeller.of(ds)
-    what = f"{label.name('level')[:1].upper()}{label.name('level')[1:]} at threshold"
-    against = f" against {label.name(x)[:1].lower()}{label.name(x)[1:]}" if x else ""
+    what = f"{capital(label.name('level'))} at threshold"
+    against = f" against {lower(label.name(x))}" if x else ""
     kinds = set(numbers["kind"])
     parts = [f"{what}{against}."]
     parts += ["Better sensitivity is up."] if downwards else []
@@ -210,7 +207,9 @@ def threshold_caption(ds: xr.Dataset, numbers: pd.DataFrame, x: str | None, down
     if ds.sizes["observer"] > 1:
         parts.append("Observers are shifted slightly sideways so that they do not hide one another.")
     if kinds & {"at_ceiling", "at_floor"}:
-        parts.append("Hollow triangles: tracks held at a limit, with how many of all tracks; they are not in the means.")
+        parts.append(
+            "Hollow triangles: tracks held at a limit, with how many of all tracks; they are not in the means."
+        )
     if "lowpass_fit" in kinds:
         parts.append("Dotted: first-order low-pass fitted to the model thresholds.")
     if "human_curve" in kinds:
@@ -219,14 +218,15 @@ def threshold_caption(ds: xr.Dataset, numbers: pd.DataFrame, x: str | None, down
         parts.append("Hollow black markers: human data.")
     observers = ", ".join(str(o) for o in ds["observer"].values)
     human = ", ".join(dict.fromkeys(numbers[numbers["kind"].str.startswith("human")]["source"]))
-    alt = f"{what}{against} for {observers}{f', with human data from {human}' if human else ''}. Numbers in the table below."
+    beside = f", with human data from {human}" if human else ""
+    alt = f"{what}{against} for {observers}{beside}. The numbers are in the table below."
     return " ".join(parts), alt
 
 
 def track_caption(ds: xr.Dataset, numbers: pd.DataFrame) -> tuple[str, str]:
     """Return caption and alternative text of the track figure."""
     label = Labeller.of(ds)
-    name = f"{label.name('level')[:1].lower()}{label.name('level')[1:]}"
+    name = lower(label.name("level"))
     n = numbers["panel"].nunique()
     caption = (
         f"{n} of {ds['status'].size} tracks: {name} in every trial, with the answers, the reversals and the threshold. "
@@ -239,5 +239,8 @@ def track_caption(ds: xr.Dataset, numbers: pd.DataFrame) -> tuple[str, str]:
 def status_notes(ds: xr.Dataset) -> list[str]:
     """Return one sentence for each way in which tracks of this run ended, other than by converging."""
     present = {int(code) for code in np.unique(ds["status"].values)}
-    return [f"{STATUS_WORDS[s][:1].upper()}{STATUS_WORDS[s][1:]}: {Status[s.upper()].sentence}" for i, s in enumerate(STATUS)
-            if i in present and s != "converged"]
+    return [
+        f"{capital(STATUS_WORDS[s])}: {Status[s.upper()].sentence}"
+        for i, s in enumerate(STATUS)
+        if i in present and s != "converged"
+    ]

@@ -33,9 +33,9 @@ class ThresholdNumbers:
     Attributes
     ----------
     table : pandas.DataFrame
-        ``kind`` (one of `KINDS`), ``source`` (observer or human data), one column per factor of the run, ``threshold``,
-        ``low`` and ``high`` (ends of the interval or error bar, NaN if there is none), ``n`` (tracks used, tracks at the
-        limit, or listeners), ``n_tracks`` and ``label`` (for the legend).
+        ``kind`` (one of `KINDS`), ``source`` (observer or human data), ``label`` (for the legend), one column per
+        factor of the run, ``threshold``, ``low`` and ``high`` (ends of the interval or error bar, NaN if there is
+        none), ``n`` (tracks used, tracks at the limit, or listeners), ``n_tracks``.
     x : str or None
         Factor on the abscissa.
     groups : list of str
@@ -144,9 +144,7 @@ def _limits(ds: xr.Dataset, run: Run) -> list[pd.DataFrame]:
     for kind, worst in (("at_ceiling", np.nanmax), ("at_floor", np.nanmin)):
         held = status == STATUS.index(kind)
         rows = run.table[run.table[f"n_{kind}"] > 0]
-        levels = [
-            float(worst(ended[c, o][held[c, o]])) for c, o in np.argwhere(held.any(axis=-1)) if held[c, o].any()
-        ]
+        levels = [float(worst(ended[c, o][held[c, o]])) for c, o in np.argwhere(held.any(axis=-1)) if held[c, o].any()]
         part = rows[[*run.varied, "n_tracks"]].assign(kind=kind, source=rows["observer"], label=rows["observer"])
         parts.append(part.assign(threshold=levels, n=rows[f"n_{kind}"]))
     return parts
@@ -228,7 +226,8 @@ def _what(kind: str, group: pd.DataFrame, values: dict[str, Any], table: pd.Data
     who = {"NH": "normal hearing", "HI": "hearing impaired", "NH+HI": "normal hearing and hearing impaired"}
     people = who.get(str(values.get("listener_group", "")), "listeners")
     if kind == "human_curve":
-        return f"{people}, curve of fitted {'mean parameters' if table.attrs.get('tmtf') else 'values'}, not measured points"
+        fitted = "mean parameters" if table.attrs.get("tmtf") else "values"
+        return f"{people}, curve of fitted {fitted}, not measured points"
     bars = sorted({str(k) for k in group.get("error_kind", []) if str(k)}) if group["error_low"].notna().any() else []
     bound = ", bounds" if kind == "human_bound" else ""
     return f"{people}{bound}{f', error bars: {bars[0]}' if bars else ''}"
@@ -243,5 +242,6 @@ def _smooth(part: pd.DataFrame, table: pd.DataFrame, x: str | None) -> pd.DataFr
         return pd.DataFrame(part)
     grid = np.geomspace(part[RATE].min(), part[RATE].max(), CURVE_POINTS)
     curve = lowpass_db(grid, parameters["peak_sensitivity_db"], parameters["cutoff_hz"])
-    same = part.iloc[[0] * CURVE_POINTS].reset_index(drop=True)
-    return same.assign(**{RATE: grid, "threshold": curve, "low": np.nan, "high": np.nan})
+    smooth = part.iloc[[0] * CURVE_POINTS].reset_index(drop=True).assign(threshold=curve, low=np.nan, high=np.nan)
+    smooth[RATE] = grid
+    return smooth

@@ -11,10 +11,10 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 __all__ = [
     "COLOURS",
@@ -26,6 +26,7 @@ __all__ = [
     "drawing",
     "freeze",
     "png",
+    "stacked",
     "svg",
     "wrapped",
 ]
@@ -115,12 +116,18 @@ def freeze(figure: Figure) -> Figure:
     return figure
 
 
+def stacked(figure: Figure, top_in: float, bottom_in: float) -> tuple[SubFigure, SubFigure]:
+    """Return two parts of a figure, one above the other, of the given heights: panels and legend."""
+    parts = figure.subfigures(2, 1, height_ratios=[top_in, bottom_in], squeeze=False)
+    return parts[0, 0], parts[1, 0]
+
+
 def wrapped(text: str, width: int) -> str:
     """Return ``text`` in lines of at most ``width`` characters."""
     return "\n".join(textwrap.wrap(text, width)) or text
 
 
-def _save(figure: Figure, kind: str, **options: object) -> bytes:
+def _save(figure: Figure, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     with drawing(Layout.choose(compact=False)):
         figure.savefig(buffer, format=kind, **options)
@@ -152,4 +159,9 @@ def _shorter(match: re.Match[str]) -> str:
 
 def png(figure: Figure) -> bytes:
     """Return a figure as PNG at 150 dots per inch, without software or date fields."""
-    return _save(figure, "png", dpi=DPI, metadata={"Software": None})
+    from PIL import Image
+
+    drawn = Image.open(io.BytesIO(_save(figure, "png", dpi=DPI, metadata={"Software": None}))).convert("RGB")
+    buffer = io.BytesIO()  # a palette of 256 colours halves the size; line drawings have few more
+    drawn.quantize(256, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True, dpi=(DPI, DPI))
+    return buffer.getvalue()

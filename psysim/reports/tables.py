@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from psysim.reports.labels import NAMES, STATUS_WORDS, Labeller, number
+from psysim.reports.labels import NAMES, STATUS_WORDS, Labeller, capital, lower, number
 from psysim.reports.methods import calibration_state
 from psysim.results import STATUS, factors
+from psysim.results.schema import unit_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Column",
     "Table",
+    "comparison_notes",
     "comparison_table",
     "fit_table",
     "human_table",
@@ -76,6 +78,11 @@ def fixed(value: float, unit: str) -> str:
     return ("0.00" if text == "-0.00" else text).replace("-", "−")
 
 
+def quantity(value: float, unit: str) -> str:
+    """Return a value with its unit, if it has one."""
+    return f"{fixed(value, unit)} {unit}".rstrip()
+
+
 def signed(value: float, unit: str) -> str:
     """Return a difference with its sign."""
     text = fixed(value, unit)
@@ -88,21 +95,26 @@ def interval(low: float, high: float, unit: str) -> str:
 
 
 def threshold_table(table: pd.DataFrame, label: Labeller) -> Table:
-    """Return the thresholds of `psysim.results.thresholds` as a table."""
+    """Return the thresholds of `psysim.results.thresholds` as a table, without columns that would say one thing."""
     names = list(table.columns[1 : table.columns.get_loc("observer")])
     unit = label.unit("level")
+    several = table["observer"].nunique() > 1 or not names
+    lost = bool((table["n_converged"] < table["n_tracks"]).any())
     columns = [Column(label.axis(name), table[name].dtype.kind in "if") for name in names]
-    columns += [Column("Observer"), Column(f"Threshold ({unit})" if unit else "Threshold", True)]
+    columns += [Column("Observer")] if several else []
+    columns += [Column(f"Threshold ({unit})" if unit else "Threshold", True)]
     columns += [Column("95 % interval", True), Column("SD over tracks", True), Column("Tracks used", True)]
-    columns += [Column("Tracks not used"), Column("Mean number of trials", True)]
+    columns += [Column("Tracks not used")] if lost else []
+    columns += [Column("Mean number of trials", True)]
     rows = []
     for row in table.to_dict("records"):
-        cells = [_plain(label, name, row[name]) for name in names] + [str(row["observer"])]
+        cells = [_plain(label, name, row[name]) for name in names] + ([str(row["observer"])] if several else [])
         cells += [fixed(row["threshold"], unit), interval(row["ci_low"], row["ci_high"], unit)]
         cells += [fixed(row["threshold_sd"], unit) if row["n_converged"] > 1 else "–"]
-        cells += [f"{row['n_converged']} of {row['n_tracks']}", _unused(row), f"{row['mean_trials']:.0f}"]
-        rows.append(cells)
-    return Table(f"{_capital(label.name('level'))} at threshold: means over converged tracks", columns, rows)
+        cells += [f"{row['n_converged']} of {row['n_tracks']}"] + ([_unused(row)] if lost else [])
+        rows.append([*cells, f"{row['mean_trials']:.0f}"])
+    who = "" if several else f" of {table['observer'].iloc[0]}"
+    return Table(f"{capital(label.name('level'))} at threshold{who}: means over converged tracks", columns, rows)
 
 
 def _plain(label: Labeller, name: str, value: Any) -> str:
@@ -111,47 +123,60 @@ def _plain(label: Labeller, name: str, value: Any) -> str:
     return number(float(value), 6) if numeric else label.value(name, value)
 
 
-def _unused(row: Mapping[str, Any]) -> str:
+def _unused(row: Mapping[Any, Any]) -> str:
     parts = [f"{row[f'n_{s}']} {STATUS_WORDS[s]}" for s in STATUS if s != "converged" and row[f"n_{s}"]]
     return ", ".join(parts) or "–"
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
 def comparison_table(table: pd.DataFrame, label: Labeller) -> Table:
-    """Return `psysim.evaluation.compare` as a table; the columns of a TMTF only where they hold something."""
+    """Return `psysim.evaluation.compare` as a table; columns that no row fills are left out."""
     unit = label.unit("level")
     tmtf = bool(table[["model_peak_sensitivity_db", "human_peak_sensitivity_db"]].notna().to_numpy().any())
+    bars = bool((table["n_with_error"] > 0).any())
     of = f" ({unit})" if unit else ""
-    columns = [Column("Observer"), Column("Human data"), Column("Points compared", True)]
+    columns = [Column("Observer"), Column("Human data"), Column("Confidence in the data"), Column("Points", True)]
     columns += [Column(f"{NAMES['rmse']}{of}", True), Column(f"{NAMES['bias']}{of}", True), Column("Pearson r", True)]
+    columns += [Column("Within the error bars", True)] if bars else []
     if tmtf:
-        columns += [Column("Peak sensitivity (dB), model / human", True), Column("Cut-off (Hz), model / human", True)]
-    columns += [Column("Within the human error bars", True), Column("Confidence in the data"), Column("Notes")]
+        columns += [Column("Peak sensitivity (dB): model / human", True), Column("Cut-off (Hz): model / human", True)]
     rows = []
     for row in table.to_dict("records"):
         compared = row["n_points"] > 0
-        cells = [_say(row["observer"], row["model_conditions"], label), _human_name(row, label)]
+        cells = [_say(row["observer"], row["model_conditions"], label), _human_name(row, label), str(row["confidence"])]
         cells += [f"{row['n_points']} of {row['n_human']}" if compared else "0"]
         cells += [fixed(row["rmse"], unit), signed(row["bias"], unit)] if compared else ["–", "–"]
         cells += [f"{row['pearson_r']:.2f}".replace("-", "−") if math.isfinite(row["pearson_r"]) else "–"]
+        if bars:
+            cells.append(f"{row['n_within_error']} of {row['n_with_error']}" if row["n_with_error"] else "no bars")
         if tmtf:
             cells.append(_pair(row["model_peak_sensitivity_db"], row["human_peak_sensitivity_db"], 1))
             cells.append(_pair(row["model_cutoff_hz"], row["human_cutoff_hz"], 0))
-        within = f"{row['n_within_error']} of {row['n_with_error']}" if row["n_with_error"] else "no error bars"
-        notes = "; ".join(text for text in (_words(row["matching"], label), _words(row["note"], label)) if text)
-        rows.append([*cells, within if compared else "–", str(row["confidence"]), notes or "–"])
+        rows.append(cells)
     return Table("Model thresholds against human thresholds", columns, rows)
+
+
+def comparison_notes(table: pd.DataFrame, label: Labeller) -> list[str]:
+    """Return how every human data set was matched, and what must be known of it, one sentence each."""
+    notes: dict[str, list[str]] = {}
+    for row in table.to_dict("records"):
+        parts = [f"matched by {row['matching']}" if row["matching"] else "not compared", str(row["note"])]
+        text = _words("; ".join(part for part in parts if part), label)
+        notes.setdefault(f"{_human_name(row, label)}: {text}.", []).append(str(row["observer"]))
+    everyone = table["observer"].nunique()
+    return [
+        text if len(set(who)) == everyone else f"{text[:-1]} ({', '.join(dict.fromkeys(who))})."
+        for text, who in notes.items()
+    ]
 
 
 def _say(name: str, conditions: str, label: Labeller) -> str:
     return f"{name}, {_words(conditions, label)}" if conditions else str(name)
 
 
-def _human_name(row: Mapping[str, Any], label: Labeller) -> str:
-    group = {"HI": ", hearing impaired", "NH+HI": ", normal hearing and hearing impaired"}.get(row["listener_group"], "")
+def _human_name(row: Mapping[Any, Any], label: Labeller) -> str:
+    group = {"HI": ", hearing impaired", "NH+HI": ", normal hearing and hearing impaired"}.get(
+        row["listener_group"], ""
+    )
     return _say(f"{row['label']}{group}", row["human_conditions"], label)
 
 
@@ -166,9 +191,9 @@ def _words(text: str, label: Labeller) -> str:
             return label.point({name: raw})
 
     text = re.sub(r"\b([a-z][a-z0-9]*(?:_[a-z0-9]+)+) = ([^,;:]+)", value, str(text))
-    known = "|".join(sorted(map(re.escape, {*NAMES, *label.names}), key=len, reverse=True))
-    named = re.compile(rf"\b(?:{known})\b(?<=_hz|_db|pl|_s)")
-    return named.sub(lambda m: label.name(m[0])[:1].lower() + label.name(m[0])[1:], text)
+    machine = [name for name in {*NAMES, *label.names, *label.units} if unit_of(name) != "1" and "_" in name]
+    known = "|".join(sorted(map(re.escape, machine), key=len, reverse=True))
+    return re.sub(rf"\b(?:{known})\b", lambda m: lower(label.name(m[0])), text)
 
 
 def _pair(model: float, human: float, digits: int) -> str:
@@ -199,22 +224,26 @@ def _hertz(value: float) -> str:
     return f"{value:.0f}" if math.isfinite(value) else "none"
 
 
-def human_table(sets: Sequence[Provenance]) -> Table:
-    """Return where the human data come from."""
-    columns = [Column(c) for c in ("Data set", "Source", "Origin of the numbers", "Confidence", "Caveat", "Read in")]
-    rows = []
-    for s in sets:
-        source = f"{s.source}. doi:{s.doi}" if s.doi else s.source
-        caveat = " ".join(t for t in (s.caveat, "Part of the conditions is withheld." if s.withheld else "") if t)
-        rows.append([s.name, source or "not stated", s.origin or "not stated", s.confidence, caveat or "–", s.read_in or "–"])
-    return Table("Provenance of the human data", columns, rows)
+def human_table(source: Provenance) -> Table:
+    """Return where one human data set comes from, as names and values."""
+    caveat = " ".join(t for t in (source.caveat, "Part of its conditions is withheld." if source.withheld else "") if t)
+    doi = source.doi or (f"{source.doi_status}" if source.doi_status else "")
+    facts = {
+        "Source": source.source,
+        "DOI": doi,
+        "Origin of the numbers": source.origin,
+        "Read in": source.read_in,
+        "Confidence": source.confidence,
+        "Caveat": caveat,
+    }
+    return Table(f"Human data set {source.name}", [], [[name, text] for name, text in facts.items() if text])
 
 
 def status_table(ds: xr.Dataset) -> Table:
     """Return how many tracks of every observer ended in which way."""
     status = ds["status"].values
     shown = [s for s in STATUS if s == "converged" or (status == STATUS.index(s)).any()]
-    columns = [Column("Observer"), Column("Tracks", True), *(Column(_capital(STATUS_WORDS[s]), True) for s in shown)]
+    columns = [Column("Observer"), Column("Tracks", True), *(Column(capital(STATUS_WORDS[s]), True) for s in shown)]
     columns += [Column("Mean number of trials", True)]
     rows = []
     for o, name in enumerate(ds["observer"].values):
@@ -236,8 +265,14 @@ def limit_table(ds: xr.Dataset, label: Labeller) -> Table | None:
                 place = label.point({name: ds[name].values[c] for name in names}) or "the only condition"
                 tracks = ", ".join(str(int(ds["track"].values[t])) for t in found)
                 count = f"{len(found)} of {status.shape[2]}"
-                rows.append([str(observer), place, _capital(STATUS_WORDS[state]), count, tracks])
-    columns = [Column("Observer"), Column("Condition"), Column("How they ended"), Column("How many", True), Column("Tracks")]
+                rows.append([str(observer), place, capital(STATUS_WORDS[state]), count, tracks])
+    columns = [
+        Column("Observer"),
+        Column("Condition"),
+        Column("How they ended"),
+        Column("How many", True),
+        Column("Tracks"),
+    ]
     return Table("Tracks that did not converge, by name", columns, rows) if rows else None
 
 
@@ -245,7 +280,7 @@ def provenance_table(facts: Mapping[str, Any]) -> Table:
     """Return versions, date, device, seed and calibration as names and values."""
     rows = [[name, str(facts[key])] for key, name in _PROVENANCE_NAMES.items() if key in facts]
     known = {*_PROVENANCE_NAMES, "calibration"}
-    rows += [[_capital(k.replace("_", " ")), _text(v)] for k, v in facts.items() if k not in known]
+    rows += [[capital(k.replace("_", " ")), _text(v)] for k, v in facts.items() if k not in known]
     for observer, calibration in dict(facts.get("calibration") or {}).items():
         rows.append([f"Calibration of {observer}", _calibration_text(calibration)])
     return Table("What this run was made with", [], rows or [["Provenance", "not stated"]])
@@ -260,4 +295,4 @@ def _calibration_text(facts: Any) -> str:
         return _text(facts)
     simple = {k: v for k, v in facts.items() if k != "status" and not isinstance(v, dict | list)}
     parts = [f"{k.replace('_', ' ')} {number(v) if isinstance(v, int | float) else v}" for k, v in simple.items()]
-    return "; ".join([_capital(calibration_state(facts)), *parts])
+    return "; ".join([capital(calibration_state(facts)), *parts])

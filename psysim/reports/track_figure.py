@@ -9,7 +9,7 @@ import numpy as np
 
 from psysim.errors import check_range
 from psysim.reports.labels import STATUS_WORDS, Labeller, number
-from psysim.reports.style import COLOURS, WRONG_COLOUR, Layout, drawing, freeze, wrapped
+from psysim.reports.style import COLOURS, WRONG_COLOUR, Layout, drawing, freeze, stacked, wrapped
 from psysim.results import STATUS, factors
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ def tracks_figure(ds: xr.Dataset, n: int = 6, *, compact: bool = False) -> tuple
     -------
     matplotlib.figure.Figure
     pandas.DataFrame
-        The plotted numbers, one row per trial: ``panel``, ``condition``, the factors, ``observer``, ``track``, ``trial``,
-        ``level``, ``correct`` (True, False), ``reversal`` (True, False), ``threshold`` and ``status`` of the track.
+        The plotted numbers, one row per trial: ``panel``, ``condition``, the factors, ``observer``, ``track``,
+        ``trial``, ``level``, ``correct`` and ``reversal`` (True or False), ``threshold`` and ``status`` of the track.
 
     Raises
     ------
@@ -82,16 +82,18 @@ def tracks_figure(ds: xr.Dataset, n: int = 6, *, compact: bool = False) -> tuple
     panels = [panel for _, panel in numbers.groupby("panel")]
     columns = max(1, min(layout.columns, len(panels)))
     rows = max(1, -(-len(panels) // columns))
-    height, legend_in = rows * PANEL_HEIGHT_IN, LEGEND_HEIGHT_IN
+    titles = [_title(ds, panel.iloc[0], label, 42 if compact else 28) for panel in panels]
+    lines = max([2, *(title.count("\n") + 1 for title in titles)])
+    height, legend_in = rows * (PANEL_HEIGHT_IN + (lines - 2) * layout.font_pt / 60), LEGEND_HEIGHT_IN
     with drawing(layout):
         figure = Figure((layout.width_in, height + legend_in), layout="constrained")
-        top, bottom = figure.subfigures(2, 1, height_ratios=[height, legend_in])
+        top, bottom = stacked(figure, height, legend_in)
         axes = top.subplots(rows, columns, sharey=True, squeeze=False)
         for i, ax in enumerate(axes.flat):
             if i >= len(panels):
                 ax.set_axis_off()
                 continue
-            _draw_track(ax, panels[i], _title(ds, panels[i].iloc[0], label, 42 if compact else 28))
+            _draw_track(ax, panels[i], titles[i])
             if i + columns >= len(panels):
                 ax.set_xlabel("Trial")
         top.supylabel(wrapped(label.axis("level"), int(height * 110 / layout.font_pt)), fontsize=layout.font_pt)
@@ -123,16 +125,23 @@ def _track_numbers(ds: xr.Dataset, chosen: list[tuple[int, int, int]]) -> pd.Dat
 
 def _title(ds: xr.Dataset, row: pd.Series, label: Labeller, width: int) -> str:
     """Return observer, condition, track and how it ended, wrapped to the panel."""
-    values = [label.value(name, row[name]) for name in factors(ds)]
-    who = [str(row["observer"])] if ds.sizes["observer"] > 1 else []
-    track = [f"track {int(row['track'])}"]
+    names = factors(ds)
+    place = label.point({name: row[name] for name in names}) if len(names) > 1 else ""
+    values = place.split(", ") if place else [label.value(name, row[name]) for name in names]
+    who = [_short(str(row["observer"]), width - 4)] if ds.sizes["observer"] > 1 else []
+    words = ", ".join([*who, *(v.replace(" ", "\u00a0") if len(v) < 12 else v for v in values)])
+    words = f"{words}, " if words else ""
     ended = STATUS_WORDS[row["status"]]
     if np.isfinite(row["threshold"]):
         ended = f"threshold {number(row['threshold'], 3)} {label.unit('level')}".strip() + (
             "" if row["status"] == "converged" else f", {ended}"
         )
-    lines = [*textwrap.wrap(", ".join([*who, *values, *track]), width), *textwrap.wrap(ended, width)]
+    lines = [*textwrap.wrap(f"{words}track\u00a0{int(row['track'])}", width), *textwrap.wrap(ended, width)]
     return "\n".join(lines)
+
+
+def _short(name: str, width: int) -> str:
+    return name if len(name) <= width else f"{name[: width - 1]}…"
 
 
 def _draw_track(ax: Axes, rows: pd.DataFrame, title: str) -> None:
@@ -151,4 +160,3 @@ def _draw_track(ax: Axes, rows: pd.DataFrame, title: str) -> None:
         ax.axhline(threshold, color=COLOURS[2], linewidth=1.4, zorder=2)
     ax.set_title(title, loc="left")
     ax.set_xlim(0, max(int(trial.max()) + 1, 10))
-

@@ -113,9 +113,9 @@ class ModulationFilterbank(AuditoryModule):
         Make ``mfc_hz``, ``bandwidth_hz``, the cutoffs and the attenuation factor trainable.
     dtype : torch.dtype
         torch.float32 or torch.float64.
-    lowpass_cutoff : float, optional
-        Cutoff in Hz of the first-order lowpass before the bank; None switches it off, ``"preset"`` (default): as the
-        preset says.
+    lowpass_cutoff : float or str, optional
+        Cutoff in Hz of the first-order lowpass before the bank; None or ``"off"``: no lowpass; ``"preset"`` (default): as
+        the preset says.
     phase_insens : bool
         False returns the complex filter outputs without the factor 2 and without attenuation (butterworth: the
         real filter outputs).
@@ -311,8 +311,8 @@ class ModulationFilterbank(AuditoryModule):
 
 def _lowpass_option(given: float | str | None, preset: float | None) -> float | None:
     if isinstance(given, str):
-        check_option("lowpass_cutoff", given, ("preset",))
-        return preset
+        check_option("lowpass_cutoff", given, ("preset", "off"))
+        return preset if given == "preset" else None
     return None if given is None else float(given)
 
 

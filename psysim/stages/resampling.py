@@ -25,6 +25,18 @@ def fft_resample(x: Tensor, n_out: int) -> Tensor:
     n_out / T. The signal is treated as periodic: its end leaks into its beginning. The bin at half the rate of an even
     ``n_out`` is taken as it is, without its imaginary part. Computed in float64.
 
+    Parameters
+    ----------
+    x : Tensor (..., T)
+        Real signal.
+    n_out : int
+        Number of samples to return, at least 1.
+
+    Returns
+    -------
+    Tensor (..., n_out)
+        In the dtype of ``x``.
+
     References
     ----------
     The rule of the Auditory Modeling Toolbox for the option ``subfs`` of several models.

@@ -322,7 +322,7 @@ class ProfileComplex(GatedStimulus):
             None, ge=1, le=MAX_COMPONENTS, description="Number of the incremented component; none: the middle one."
         )
         increment_db: float = Field(
-            0.0, ge=-200, le=40, description="Increment 20 log10(dA/A) in dB, added in phase (dB SRS); -inf: none."
+            0.0, le=40, description="Increment 20 log10(dA/A) in dB, added in phase (dB SRS); -inf: none."
         )
         phase: Literal["random", "sine"] = Field("random", description="Component phases.")
 

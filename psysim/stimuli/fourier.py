@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import scipy.fft
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 __all__ = ["fast_length", "inverse_real", "real_spectrum", "unit_envelope"]
 
 
+@lru_cache(maxsize=4096)
 def fast_length(n: int) -> int:
     """Return the smallest number >= ``n`` without prime factors above 7 (a fast length for the transform).
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from psysim import ops
-from psysim.ops import _adaptation, _gammatone, _modulation, _sosfilt, _template
+from psysim.ops import reference
 
 F64 = torch.float64
 
@@ -111,17 +111,17 @@ CASES = {
         Case(
             "gammatone",
             ops.gammatone,
-            _gammatone.reference,
+            reference.gammatone,
             gammatone_inputs,
             ("x", "decay", "angle"),
             2.0**-23,
             options=({}, {"order": 1}, {"order": 3, "complex_output": True}),
         ),
-        Case("sosfilt", ops.sosfilt, _sosfilt.reference, sosfilt_inputs, ("x", "sos"), 2.0**-23),
+        Case("sosfilt", ops.sosfilt, reference.sosfilt, sosfilt_inputs, ("x", "sos"), 2.0**-23),
         Case(
             "adaptation_loops",
             ops.adaptation_loops,
-            _adaptation.reference,
+            reference.adaptation_loops,
             adaptation_inputs,
             ("x", "decay", "minimum"),
             1e-5,
@@ -131,7 +131,7 @@ CASES = {
         Case(
             "modulation_bank",
             ops.modulation_bank,
-            _modulation.reference,
+            reference.modulation_bank,
             modulation_inputs,
             ("x", "lowpass_sos", "decay", "angle", "scale"),
             2.0**-21,
@@ -140,7 +140,7 @@ CASES = {
         Case(
             "template_product",
             ops.template_product,
-            _template.reference,
+            reference.template_product,
             template_inputs,
             ("x", "templates"),
             1e-12,
@@ -153,6 +153,11 @@ CASES = {
 @pytest.fixture(scope="session", params=sorted(CASES))
 def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
+
+
+@pytest.fixture
+def case_names() -> set[str]:
+    return set(CASES)
 
 
 @pytest.fixture(scope="session", params=[torch.float32, torch.float64], ids=["float32", "float64"])

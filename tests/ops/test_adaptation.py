@@ -9,7 +9,7 @@ from torch import Tensor
 
 from psysim import ops
 from psysim.errors import SpecError
-from psysim.ops import _adaptation
+from psysim.ops import reference
 
 F64 = torch.float64
 DAU = (0.005, 0.050, 0.129, 0.253, 0.500)
@@ -100,7 +100,7 @@ def test_extreme_inputs_have_finite_outputs_and_gradients(dtype: Any, limit: flo
     assert torch.count_nonzero(slope[0]) == 0  # below the minimum
     assert torch.count_nonzero(slope[3]) == 0
     assert slope[1, 0, 50] != 0 or limit == 1.2  # with negative ceilings the limiter saturates to the last digit
-    expected = _adaptation.reference(
+    expected = reference.adaptation_loops(
         x, torch.exp(-1.0 / (torch.tensor(DAU, dtype=F64) * 44100.0)), torch.tensor([1e-5], dtype=F64), limit
     )
     # float32: rounding of the state by 6e-8 against quotients up to 1e11: relative to the peak of each row

@@ -89,8 +89,8 @@ def test_tail_ends_in_silence() -> None:
     assert y[0, 0, 2000].abs() > 1e-120
 
 
-@pytest.mark.parametrize("order", [0, -1])
-def test_wrong_order(order: int) -> None:
+@pytest.mark.parametrize("order", [0, -1, 2.0])
+def test_wrong_order(order: Any) -> None:
     one = torch.tensor([0.5], dtype=F64)
-    with pytest.raises(SpecError, match=r"order .* at least 1"):
+    with pytest.raises(SpecError, match=r"order .* (at least 1|whole number)"):
         ops.gammatone(torch.zeros(1, 5), one, one, order=order)

@@ -82,8 +82,7 @@ def make_run(
         "torch": "2.11.0",
         "numpy": "2.3.5",
         "numba": "0.68.1",
-        "calibration": calibration
-        or {name: {"status": "calibrated", "internal_noise_std": 4.2} for name in observers},
+        "calibration": calibration or {name: {"status": "calibrated", "internal_noise_std": 4.2} for name in observers},
     }
     ds = empty_dataset(
         columns,

@@ -146,7 +146,7 @@ def test_band_limited_after_modulation(band_limit: str) -> None:
 
 
 def mean_envelope_depth(band_limit: str, rate: float, width: float) -> float:
-    """Depth of the mean squared envelope at the modulation rate, over many tokens; 2 m/(1 + m^2/2) for sinusoidal AM."""
+    """Modulation of the mean power at the modulation rate, over many tokens: 2 m/(1 + m^2/2) for sinusoidal AM."""
     x = am_noise(
         keys(800),
         rate_hz=rate,

@@ -1,0 +1,23 @@
+"""The definitions of the operators: plain torch loops over time, float64-exact, differentiable any number of times.
+
+Each takes the arguments of the operator with the same name. They are thousands of times slower: for tests, for second
+derivatives of short signals, and for reading.
+
+Examples
+--------
+>>> import torch
+>>> from psysim.ops import reference
+>>> average = torch.tensor([[0.5, 0.5, 0.0, 1.0, 0.0, 0.0]], dtype=torch.float64)
+>>> reference.sosfilt(torch.tensor([[[2.0, 4.0, 8.0]]]), average)
+tensor([[[1., 3., 6.]]])
+"""
+
+from __future__ import annotations
+
+from psysim.ops._adaptation import reference as adaptation_loops
+from psysim.ops._gammatone import reference as gammatone
+from psysim.ops._modulation import reference as modulation_bank
+from psysim.ops._sosfilt import reference as sosfilt
+from psysim.ops._template import reference as template_product
+
+__all__ = ["adaptation_loops", "gammatone", "modulation_bank", "sosfilt", "template_product"]
