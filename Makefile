@@ -33,7 +33,8 @@ science: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m science
 
 bench: $(VENV)/.installed-test
-	$(BIN)/python -m benchmarks
+	@for name in ops models procedures stimuli experiment; do \
+	    $(BIN)/python benchmarks/bench_$$name.py --json benchmarks/results/$$name.json || exit 1; done
 
 bench-peers: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/bench_peers.py

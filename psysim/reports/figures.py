@@ -14,7 +14,7 @@ import numpy as np
 from psysim.errors import SpecError
 from psysim.reports.axes import Scale, set_ordinate
 from psysim.reports.labels import Labeller, capital
-from psysim.reports.series import ThresholdNumbers, is_tmtf, threshold_numbers
+from psysim.reports.series import ThresholdNumbers, is_tmtf, threshold_numbers, tracked_variable
 from psysim.reports.style import (
     COLOURS,
     HUMAN_COLOUR,
@@ -85,7 +85,7 @@ def tmtf_figure(
     if not is_tmtf(ds):
         raise SpecError(
             "This run is no temporal modulation transfer function: it must track depth_db over the factor rate_hz "
-            f"(it tracks {ds.attrs.get('tracked_variable', 'an unnamed variable')}). Use threshold_figure."
+            f"(it tracks {tracked_variable(ds)}). Use threshold_figure."
         )
     numbers = threshold_numbers(ds, human, fits=fits)
     return _figure(ds, numbers, compact, downwards=True), numbers.table

@@ -34,13 +34,13 @@ class FigureView:
     alt: str
 
     @classmethod
-    def of(cls, wide: Figure, narrow: Figure, caption: str, alt: str) -> FigureView:
-        """Return the view of two drawings of the same numbers."""
-        return cls(_address(wide), _address(narrow), _size(wide), _size(narrow), caption, alt)
+    def of(cls, wide: Figure, wide_svg: bytes, narrow: Figure, caption: str, alt: str) -> FigureView:
+        """Return the view of two drawings of the same numbers, the first of them drawn as SVG already."""
+        return cls(_address(wide_svg), _address(svg(narrow)), _size(wide), _size(narrow), caption, alt)
 
 
-def _address(figure: Figure) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg(figure)).decode()
+def _address(drawing: bytes) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(drawing).decode()
 
 
 def _size(figure: Figure) -> tuple[int, int]:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from psysim.results.schema import unit_of
 
 if TYPE_CHECKING:
@@ -155,7 +157,7 @@ class Labeller:
 
     def value(self, machine: str, value: Any) -> str:
         """Return one value with its unit."""
-        if isinstance(value, bool) or type(value).__name__ == "bool_":
+        if isinstance(value, bool | np.bool_):
             return "yes" if value else "no"
         if isinstance(value, list | tuple):
             return ", ".join(self.value(machine, v) for v in value)

@@ -22,13 +22,12 @@ from psysim import human as human_data
 from psysim import results
 from psysim.errors import SpecError, StoreError
 from psysim.evaluation import compare, fit_tmtf, match_points
-from psysim.evaluation.matching import read_run
 from psysim.reports import sentences, tables
 from psysim.reports.figures import threshold_figure, tmtf_figure, tracks_figure
 from psysim.reports.html import FigureView, Page, render
 from psysim.reports.labels import Labeller
 from psysim.reports.methods import methods, read_provenance, read_spec
-from psysim.reports.series import abscissa, is_tmtf
+from psysim.reports.series import abscissa, is_tmtf, run_of, tracked_variable
 from psysim.reports.style import png, svg
 
 if TYPE_CHECKING:
@@ -184,10 +183,12 @@ class _Content:
         self.thresholds = results.thresholds(ds)
         self.tmtf = is_tmtf(ds)
         self.fits = fit_tmtf(ds) if self.tmtf else None
-        self.comparison = compare(ds, self.human) if self.human else None
-        self.points = match_points(ds, self.human) if self.human else None
+        self.comparison = compare(ds, self.human, tracks=tracked_variable(ds)) if self.human else None
+        self.points = match_points(ds, self.human, tracks=tracked_variable(ds)) if self.human else None
         self.wide, self.numbers = self._thresholds(compact=False)
+        self.wide_svg = svg(self.wide)
         self.tracks = tracks_figure(ds, N_EXAMPLE_TRACKS) if (ds["n_trials"].values > 0).any() else None
+        self.tracks_svg = svg(self.tracks[0]) if self.tracks else b""
 
     def _thresholds(self, compact: bool) -> tuple[Figure, pd.DataFrame]:
         draw = tmtf_figure if self.tmtf else threshold_figure
@@ -196,14 +197,14 @@ class _Content:
     def files(self) -> dict[str, bytes]:
         """Return the files beside the page by name."""
         name = "tmtf" if self.tmtf else "thresholds"
-        found = {f"{name}.svg": svg(self.wide), f"{name}.png": png(self.wide)}
+        found = {f"{name}.svg": self.wide_svg, f"{name}.png": png(self.wide)}
         data = {
             "threshold_table": self.thresholds,
             f"{name}_figure": self.numbers,
             "track_table": results.tracks(self.ds),
         }
         if self.tracks is not None:
-            found |= {"example_tracks.svg": svg(self.tracks[0]), "example_tracks.png": png(self.tracks[0])}
+            found |= {"example_tracks.svg": self.tracks_svg, "example_tracks.png": png(self.tracks[0])}
             data["example_tracks_figure"] = self.tracks[1]
         if self.fits is not None:
             data["lowpass_fits"] = self.fits
@@ -227,7 +228,7 @@ class _Content:
             version=version("psysim"),
             facts=_facts(ds, self.facts),
             warnings=sentences.warnings(ds, self.facts, self.thresholds, self.comparison, sets, self.missing),
-            threshold_figure=FigureView.of(self.wide, self._thresholds(compact=True)[0], caption, alt),
+            threshold_figure=FigureView.of(self.wide, self.wide_svg, self._thresholds(compact=True)[0], caption, alt),
             threshold_table=tables.threshold_table(self.thresholds, label),
             comparison_table=None if self.comparison is None else tables.comparison_table(self.comparison, label),
             comparison_notes=[] if self.comparison is None else tables.comparison_notes(self.comparison, label),
@@ -250,14 +251,14 @@ class _Content:
         if self.tracks is None:
             return None
         narrow, _ = tracks_figure(self.ds, N_EXAMPLE_TRACKS, compact=True)
-        return FigureView.of(self.tracks[0], narrow, *sentences.track_caption(self.ds, self.tracks[1]))
+        return FigureView.of(self.tracks[0], self.tracks_svg, narrow, *sentences.track_caption(self.ds, self.tracks[1]))
 
 
 def _human_names(ds: xr.Dataset, human: str | Sequence[str] | None) -> tuple[list[str], list[str]]:
     """Return the data sets to compare with, and those that the experiment names but that are not installed here."""
     known = human_data.names()
     if human is None:
-        named = read_run(ds).human
+        named = run_of(ds).human
         return [name for name in named if name in known], [name for name in named if name not in known]
     names = [human] if isinstance(human, str) else list(human)
     for name in names:

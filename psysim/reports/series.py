@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-__all__ = ["ThresholdNumbers", "human_tables", "is_tmtf", "threshold_numbers"]
+__all__ = ["ThresholdNumbers", "abscissa", "human_tables", "is_tmtf", "run_of", "threshold_numbers", "tracked_variable"]
 
 RATE = "rate_hz"
 CURVE_POINTS = 49  # per curve: smooth at 150 dots per inch
@@ -52,10 +53,24 @@ class ThresholdNumbers:
         return bool(self.table["n_tracks"].max() > 1)
 
 
+def tracked_variable(ds: xr.Dataset) -> str:
+    """Return the name of the tracked variable, as the run or its description states it, or "level"."""
+    stated = ds.attrs.get("tracked_variable") or tomllib.loads(str(ds.attrs.get("spec_toml", ""))).get(
+        "procedure", {}
+    ).get("tracks")
+    return str(stated or "level")
+
+
+def run_of(ds: xr.Dataset) -> Run:
+    """Return the thresholds of a run with what its description states, as the evaluation reads them."""
+    return read_run(ds, tracked_variable(ds))
+
+
 def is_tmtf(ds: xr.Dataset) -> bool:
     """Return whether a run measures modulation depth at threshold against modulation rate."""
-    tracked = str(ds.attrs.get("tracked_variable", ""))
-    return tracked == "depth_db" and RATE in factors(ds) and ds[RATE].dtype.kind in "if" and bool((ds[RATE] > 0).all())
+    if tracked_variable(ds) != "depth_db" or RATE not in factors(ds):
+        return False
+    return ds[RATE].dtype.kind in "if" and bool((ds[RATE] > 0).all())
 
 
 def abscissa(ds: xr.Dataset) -> str | None:
@@ -114,7 +129,7 @@ def threshold_numbers(ds: xr.Dataset, human: Any = None, x: str | None = None, f
     """
     import pandas as pd
 
-    run, label = read_run(ds), Labeller.of(ds)
+    run, label = run_of(ds), Labeller.of(ds)
     if x is not None and x not in run.varied:
         raise SpecError(f"x = {x!r} is not a factor of the run: {', '.join(run.varied)}.{did_you_mean(x, run.varied)}")
     x = x or abscissa(ds)

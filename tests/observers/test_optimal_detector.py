@@ -69,7 +69,12 @@ class TestGoldenWholeChain:
     def test_calibrated_sigma(self, name: str, options: dict) -> None:
         data = golden("observer_intdisc_1k_60dB")
         model = Dau1997(
-            fs=float(data["fs"]), subfs=float(data["subfs"]), dtype=torch.float64, dboffset=93.98, **ONE_CHANNEL, **options
+            fs=float(data["fs"]),
+            subfs=float(data["subfs"]),
+            dtype=torch.float64,
+            dboffset=93.98,
+            **ONE_CHANNEL,
+            **options,
         )
         task = IntensityTask(duration_s=0.2, template_increment_db=10.0)
         sigma = calibrate_intensity(model, task)

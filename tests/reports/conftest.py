@@ -157,6 +157,12 @@ def single() -> xr.Dataset:
 
 
 @pytest.fixture(scope="session")
+def tiny() -> xr.Dataset:
+    """The smallest TMTF that has a low-pass fit, for tests that write several reports."""
+    return make_run(factors={"rate_hz": [4, 64, 256]}, n_tracks=1, human=["tmtf_parameters"])
+
+
+@pytest.fixture(scope="session")
 def tone() -> xr.Dataset:
     """Not a TMTF: tone in noise against frequency."""
     return make_run(

@@ -47,7 +47,7 @@ COUNTS |= {f"masker_{name}" for name in COUNTS}
 def extra(tmp_path: Path) -> dict[str, dict[str, Any]]:
     """Parameters without a default, and others that keep the sounds of this file short."""
     path = tmp_path / "noise.wav"
-    soundfile.write(path, 0.1 * np.random.default_rng(2).standard_normal(FS), FS)
+    soundfile.write(path, 0.1 * np.random.default_rng(2).standard_normal((FS, 3)), FS)
     return {"from_file": {"path": str(path)}}
 
 
@@ -161,7 +161,7 @@ def spread(value: float, f: Any) -> Tensor:
     if value == 0:
         top = min([m.le for m in f.metadata if hasattr(m, "le")], default=1.0)
         return torch.tensor([0.0, -0.01, -0.02] if top == 0 else [0.0, 0.01, 0.02], dtype=torch.float64)
-    factors = [1.0, 1.1, 1.2] if "Duration" in f.description else [1.0, 0.9, 0.8]
+    factors = [1.0, 1.1, 1.2] if "ramp of" not in f.description and "Duration" in f.description else [1.0, 0.9, 0.8]
     return value * torch.tensor(factors, dtype=torch.float64)
 
 
@@ -194,11 +194,6 @@ MASKER = {
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in KINDS for name in numeric(kind)])
 def test_every_numeric_parameter_varies_by_row(kind: str, name: str, extra) -> None:
     stimulus = registry.get(kind)()
-    if kind == "from_file" and name in ("channel", "full_scale_db_spl"):
-        f = stimulus.Parameters.model_fields[name]
-        same = stimulus.generate({**extra[kind], name: torch.full((3,), float(f.default))}, keys(3), FS)
-        assert torch.equal(same, stimulus.generate(extra[kind], keys(3), FS))
-        return
     f = stimulus.Parameters.model_fields[name]
     parameters: dict[str, Any] = {**extra.get(kind, {}), **MASKER.get(name, {})}
     bare = name.removeprefix("masker_")
