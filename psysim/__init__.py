@@ -44,11 +44,12 @@ _ROOMS = (
 __all__ = ["__version__", *_FUNCTIONS, *_ROOMS]
 
 if TYPE_CHECKING:
-    from psysim.evaluation.compare import compare
-    from psysim.experiments.engine import run
-    from psysim.experiments.spec import load, loads
-    from psysim.reports.report import report
-    from psysim.results.tables import thresholds
+    from psysim.evaluation.compare import compare as compare
+    from psysim.experiments.engine import run as run
+    from psysim.experiments.spec import load as load
+    from psysim.experiments.spec import loads as loads
+    from psysim.reports.report import report as report
+    from psysim.results.tables import thresholds as thresholds
 
 
 def __getattr__(name: str) -> Any:

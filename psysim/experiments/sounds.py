@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from psysim.errors import SpecError
 from psysim.experiments.spec import ExperimentSpec
 from psysim.rng import TRAINING_TRIAL_BASE, Keys, Purpose, uniform
 from psysim.stimuli import registry as stimuli
+from psysim.stimuli import round_samples
 
 __all__ = ["Sounds"]
 
@@ -63,11 +65,15 @@ class Sounds:
         return numeric, options
 
     def _longest(self) -> int:
+        """Return the length of all sounds: that of the longest condition, at any level that a track can reach."""
+        limits = [self.start_level, *(float(self.spec.procedure[name]) for name in ("level_min", "level_max"))]
         durations = [
-            self._stimulus.duration_s({**self.spec.stimulus, **condition, self.spec.tracks: self.start_level})
+            self._stimulus.duration_s({**self.spec.stimulus, **condition, self.spec.tracks: level})
             for condition in self.spec.conditions
+            for level in limits
+            if math.isfinite(level)
         ]
-        return max(round(duration * self.fs) for duration in durations)
+        return int(round_samples(torch.tensor(durations, dtype=torch.float64), self.fs).max())
 
     def generate(
         self, condition: Tensor, level: Tensor, is_target: Tensor, keys: Keys, rove_db: Tensor | None = None

@@ -8,13 +8,14 @@ import itertools
 import math
 import re
 import tomllib
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pydantic
 
-from psysim.errors import PsysimError, SpecError, did_you_mean
+from psysim.errors import PsysimError, PsysimWarning, SpecError, did_you_mean
 from psysim.experiments.spec import (
     EngineSettings,
     ExperimentSpec,
@@ -367,6 +368,7 @@ class _Checker:
             values.setdefault("level_max", tracked.maximum)
             values.setdefault("harder", tracked.harder)
         settings = self.settings(kind.Settings, values, "procedure")
+        # the limits of the stimulus are part of the rule; other defaults are left to the rule itself
         return settings.model_dump(exclude_unset=True) if settings is not None else {}
 
     def observers(self, fs: float) -> tuple[ObserverSpec, ...]:
@@ -429,8 +431,10 @@ class _Checker:
                 self.add(f"{key}.model_options.{option}", unknown_key(option, allowed))
             if not unknown:
                 try:
-                    kind(fs=fs, **options)
-                except (PsysimError, TypeError, ValueError) as error:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("error", PsysimWarning)  # what a library user may want, a run may not
+                        kind(fs=fs, **options)
+                except (PsysimError, PsysimWarning, TypeError, ValueError) as error:
                     self.add(f"{key}.model_options", str(error))
 
     @property

@@ -12,6 +12,7 @@ from psysim import ops
 from psysim.errors import CalibrationError, SpecError
 from psysim.observers.base import Observer, ObserverSettings, TrainingSounds, register
 from psysim.observers.calibration import IntensityTask, calibrate_intensity, stored, task_facts
+from psysim.units import erb_number
 
 if TYPE_CHECKING:
     from psysim.models.base import Model
@@ -57,8 +58,10 @@ class OptimalDetector(Observer):
             description="standard deviation of the internal noise in the density form (model units times s^0.5), "
             "or 'calibrated': from the 1-dB level difference of a 1-kHz tone at 60 dB SPL",
         )
-        calibration_channels: Literal["single", "all"] = pydantic.Field(
-            default="single", description="calibrate with the single channel at the tone, or with all of the model's"
+        calibration_channels: Literal["auto", "all", "single"] = pydantic.Field(
+            default="auto",
+            description="auditory channels that take part in the calibration: all of the model's; the single one "
+            "at the tone's frequency; or auto: all, unless the model has no channel there",
         )
         calibration_jnd_db: float = pydantic.Field(default=1.0, gt=0, le=20, description="just-noticeable difference")
         calibration_n_intervals: int = pydantic.Field(default=3, ge=2, le=10, description="intervals of that task")
@@ -107,10 +110,16 @@ class OptimalDetector(Observer):
         )
 
     def calibration_model(self) -> Model:
-        """Return the model used for calibration: the single channel at the tone, or the observer's own."""
-        if self.settings.calibration_channels == "all":
-            return self.model
-        return self.model.restricted(self.task.frequency_hz)
+        """Return the model used for calibration: the observer's own, or its single channel at the tone.
+
+        An observer that listens to many channels has its 1-dB difference with all of them; one that cannot hear the
+        tone gets the noise that a channel of its own would need there.
+        """
+        channels = self.settings.calibration_channels
+        if channels == "auto":
+            distance = (erb_number(self.model.fc) - erb_number(self.task.frequency_hz)).abs()
+            channels = "all" if float(distance.min()) <= 0.5 else "single"
+        return self.model if channels == "all" else self.model.restricted(self.task.frequency_hz)
 
     def calibrate(self) -> None:
         """Set the internal noise from the 1-dB level difference; taken from the cache if nothing changed."""
@@ -122,6 +131,7 @@ class OptimalDetector(Observer):
         facts = {
             "observer": "optimal_detector",
             "model": type(model).__name__,
+            "n_channels": len(model.fc),
             "model_parameters": model.parameters_dict(),
             "task": task_facts(self.task),
             "psysim": __version__,

@@ -206,8 +206,13 @@ def _observer(entry: Mapping[str, Any], calibration: Mapping[str, Any], label: L
 
 
 def calibration_state(facts: Mapping[str, Any] | None) -> str:
-    """Return how the internal noise was set: "calibrated", "given", "not calibrated", or as the observer says."""
-    return str((facts or {}).get("status") or "not calibrated")
+    """Return how the internal noise was set: "calibrated", "given", "not calibrated", or as the observer says.
+
+    "not stated" where the run has no record of it, as in an unfinished run.
+    """
+    if facts is None:
+        return "not stated"
+    return str(facts.get("status") or "not calibrated")
 
 
 def _calibration(facts: Mapping[str, Any] | None) -> str:
@@ -216,8 +221,12 @@ def _calibration(facts: Mapping[str, Any] | None) -> str:
     size = f" (standard deviation {number(float(value))})" if isinstance(value, int | float) else ""
     if state == "given":
         return f"the internal noise was given{size}, not calibrated"
+    if state == "not calibrated":
+        return "its internal noise was not calibrated"
+    if state == "not stated":
+        return "how its internal noise was set is not stated"
     if state != "calibrated":
-        return "its internal noise was not calibrated" if state == "not calibrated" else state
+        return state
     task = (facts or {}).get("task")
     return f"its internal noise was calibrated{size}{_calibration_task(task) if isinstance(task, Mapping) else ''}"
 

@@ -1,7 +1,7 @@
 """A report of a run: one HTML page, and beside it the figures, the tables and the text as files.
 
-A report is derived from a run, so it may be written again. It replaces only an earlier report of the same run; any
-other file is refused.
+A report is derived from a run, so it may be written again. It replaces only an earlier report of the same run: the
+same experiment description and seed, run by the same version of psysim. Any other file is refused.
 """
 
 from __future__ import annotations
@@ -117,10 +117,12 @@ def _out_path(run: xr.Dataset | str | os.PathLike[str], out: str | os.PathLike[s
 
 
 def _run_mark(ds: xr.Dataset) -> str:
-    """Return what tells runs apart: the experiment and the date of the run."""
-    facts = read_provenance(ds)
+    """Return what tells reports apart: the experiment with its seed, and the version of psysim that ran it.
+
+    The date is left out, so that the report of an unfinished run is replaced by that of the finished one.
+    """
     experiment = ds.attrs.get("spec_identity") or ds.attrs.get("spec_toml", "")
-    text = json.dumps([ds.attrs.get("title", ""), experiment, facts.get("created"), facts.get("seed")], default=str)
+    text = json.dumps([ds.attrs.get("title", ""), experiment, read_provenance(ds).get("psysim")], default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

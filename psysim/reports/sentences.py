@@ -189,6 +189,11 @@ def _calibration_warning(name: str, calibration: Mapping[str, Any]) -> str:
             f"The internal noise of '{name}' was not calibrated: the height of its thresholds means nothing in "
             "absolute terms, only their pattern over conditions does."
         )
+    if state == "not stated":
+        return (
+            f"The run does not say how the internal noise of '{name}' was set: the height of its thresholds may mean "
+            "nothing in absolute terms."
+        )
     if state == "given":
         return f"The internal noise of '{name}' was given by the experiment file, not calibrated."
     return f"'{name}': {state}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from psysim import ops
-from psysim.errors import SpecError, check_option, check_range
+from psysim.errors import PsysimWarning, SpecError, check_option, check_range
 from psysim.stages.base import AuditoryModule
 from psysim.stages.filters import butterworth_lowpass, check_below_nyquist
 from psysim.stages.modulation_butterworth import butterworth_bandpasses, check_edges, filter_butterworth
@@ -33,16 +34,19 @@ class ModulationPreset:
 
     ``limited``: upper limit min(fc/4, cap) in place of the cap; ``lowpass_cutoff_hz``: first-order lowpass before the
     bank (None: none); ``att_factor``: factor on the envelopes above 10 Hz; ``gain_correction``: bandpass outputs times
-    the gain of the 150-Hz lowpass at their centre.
+    the gain of the 150-Hz lowpass at their centre; ``integrator_tau_s``: time constant of the leaky integrator that
+    stands in place of the whole bank (None: a bank).
     """
 
     limited: bool
     lowpass_cutoff_hz: float | None
     att_factor: float
     gain_correction: bool
+    integrator_tau_s: float | None = None
 
 
 PRESETS = {
+    "dau1996": ModulationPreset(False, None, 1.0, False, integrator_tau_s=0.02),
     "dau1997": ModulationPreset(False, None, 1.0, False),
     "verhey1999": ModulationPreset(True, None, 1.0, False),
     "jepsen2008": ModulationPreset(True, 150.0, math.sqrt(0.5), False),
@@ -79,9 +83,13 @@ class ModulationFilterbank(AuditoryModule):
     and centre/Q above, times 2. Up to 10 Hz the real part is returned, above it the envelope ``att_factor |y|``:
     listeners hear the phase of slow modulation only.
 
+    Preset dau1996 is the model before the bank: one leaky integrator, :math:`y[n] = (1 - a) x[n] + a y[n-1]`,
+    :math:`a = e^{-1/(0.02 f_s)}` (8 Hz), in place of filter 0, and no bandpass.
+
     ==================  ==================  ===================  =============  ===============
     preset              upper limit U (Hz)  150-Hz lowpass first  att_factor     gain correction
     ==================  ==================  ===================  =============  ===============
+    dau1996             no bandpass         no                   1              no
     dau1997             1000                no                   1              no
     verhey1999          min(fc/4, 1000)     no                   1              no
     jepsen2008          min(fc/4, 1000)     yes                  1/sqrt(2)      no
@@ -114,8 +122,8 @@ class ModulationFilterbank(AuditoryModule):
     dtype : torch.dtype
         torch.float32 or torch.float64.
     lowpass_cutoff : float or str, optional
-        Cutoff in Hz of the first-order lowpass before the bank; None or ``"off"``: no lowpass; ``"preset"`` (default): as
-        the preset says.
+        Cutoff in Hz of the first-order lowpass before the bank; None or ``"off"``: no lowpass; ``"preset"`` (default):
+        as the preset says.
     phase_insens : bool
         False returns the complex filter outputs without the factor 2 and without attenuation (butterworth: the
         real filter outputs).
@@ -134,10 +142,16 @@ class ModulationFilterbank(AuditoryModule):
     Raises
     ------
     SpecError
-        If an argument is out of range, or a filter would lie at or above fs/2.
+        If an argument is out of range.
+
+    Warns
+    -----
+    PsysimWarning
+        If a filter lies at or above fs/2: it is aliased, as it would be in the published code.
 
     References
     ----------
+    Dau, Pueschel & Kohlrausch (1996), JASA 99, 3615-3622;
     Dau, Kollmeier & Kohlrausch (1997), JASA 102, 2892-2905; Verhey, Dau & Kollmeier (1999), JASA 106, 2733-2745;
     Kohlrausch, Fassel & Dau (2000), JASA 108, 723-734; Jepsen, Ewert & Dau (2008), JASA 124, 422-438;
     Osses Vecchi & Kohlrausch (2021), JASA 149, 3534-3552, Appendix C.
@@ -184,7 +198,9 @@ class ModulationFilterbank(AuditoryModule):
         published = PRESETS[self.preset]
         check_range("Q", Q, 0.5, 1e6, low_open=True)
         self.Q = float(Q)
-        self.max_mfc = HIGHEST_CENTRE_HZ if max_mfc is None else float(max_mfc)
+        self._integrator_tau_s = published.integrator_tau_s
+        highest = HIGHEST_CENTRE_HZ if self._integrator_tau_s is None else 0.0
+        self.max_mfc = highest if max_mfc is None else float(max_mfc)
         check_range("max_mfc", self.max_mfc, 0.0, 1e6, unit="Hz")
         self.use_upper_limit = published.limited if use_upper_limit is None else bool(use_upper_limit)
         self.att_factor = published.att_factor if att_factor is None else float(att_factor)
@@ -226,9 +242,12 @@ class ModulationFilterbank(AuditoryModule):
         centres = self.mfc_hz.detach()
         too_high = centres >= self.fs / 2
         if bool(too_high.any()):
-            raise SpecError(
-                f"max_mfc = {self.max_mfc:g} Hz asks for a modulation filter at {centres[too_high][0]:g} Hz, but "
-                f"the representation has fs = {self.fs:g} Hz: set max_mfc below {self.fs / 2:g} Hz or raise subfs."
+            warnings.warn(
+                f"Modulation filters from {centres[too_high].min():g} Hz on lie above half the rate of the "
+                f"representation ({self.fs:g} Hz) and are aliased: "
+                f"raise subfs, or set max_mfc below {self.fs / 2:g} Hz.",
+                PsysimWarning,
+                stacklevel=2,
             )
         width = torch.where(centres < PHASE_LIMIT_HZ, LOW_BANDWIDTH_HZ, centres / self.Q)
         if self.filter_type == "butterworth":
@@ -288,7 +307,7 @@ class ModulationFilterbank(AuditoryModule):
         y = x.unsqueeze(0) if x.ndim == 2 else x
         if self.lowpass_cutoff is not None:
             y = ops.sosfilt(y, butterworth_lowpass(self.lowpass_cutoff_hz, self.fs))
-        lowpass = butterworth_lowpass(self.lp_cutoff_hz, self.fs, order=2)
+        lowpass = self._lowpass()
         if self.filter_type == "butterworth":
             sos = butterworth_bandpasses(self.mfc_hz, self.bandwidth_hz, self.fs)
             envelope = self._envelope if self.phase_insens else None
@@ -300,6 +319,13 @@ class ModulationFilterbank(AuditoryModule):
                 y, lowpass, decay, angle, self._envelope, self._scale(), self.valid, phase_insensitive=self.phase_insens
             )
         return z.squeeze(0) if x.ndim == 2 else z
+
+    def _lowpass(self) -> Tensor:
+        """Return filter 0 as second-order sections (1, 6)."""
+        if self._integrator_tau_s is None:
+            return butterworth_lowpass(self.lp_cutoff_hz, self.fs, order=2)
+        a = math.exp(-1.0 / (self._integrator_tau_s * self.fs))
+        return self.lp_cutoff_hz.new_tensor([[1.0 - a, 0.0, 0.0, 1.0, -a, 0.0]])
 
     def _scale(self) -> Tensor:
         """Factor on each bandpass output (M-1,): 2 (efilt only), attenuation of the envelopes, gain correction."""

@@ -121,7 +121,7 @@ def component_phases(
         2 pi C/(N f0^2)); "random": uniform, from the keys; "sine": 0; "cosine": pi/2; "alternating": 0 for odd and
         pi/2 for even n.
     curvature : Tensor
-        (B,) C in [-1, 1]; +1 and -1 are the positive and negative Schroeder phases.
+        (B,) C in [-1, 1]; +1 and -1 are the positive and negative Schroeder phases (downward and upward glides).
     keys : Keys, optional
         (B,), needed for random phases.
 

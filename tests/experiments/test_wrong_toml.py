@@ -104,6 +104,12 @@ MISTAKES = {
         "observers[0].model_options",
         "fs",
     ),
+    "aliased modulation filters": (
+        'decision = "optimal_detector"',
+        'decision = "optimal_detector"\nmodel_options = { subfs = 1000.0 }',
+        "observers[0].model_options",
+        "raise subfs",
+    ),
     # unknown names
     "unknown stimulus": ('kind = "am_noise"', 'kind = "am_noize"', "stimulus.kind", "'am_noise'"),
     "unknown model": ('model = "dau1997"', 'model = "dau1979"', "observers[0].model", "'dau1997'"),

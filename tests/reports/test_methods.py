@@ -87,7 +87,8 @@ def test_the_calibration_task_is_described(make):
 @pytest.mark.parametrize(
     ("calibration", "text"),
     [
-        ({}, "internal noise was not calibrated"),
+        ({}, "how its internal noise was set is not stated"),
+        ({"dau1997": {}}, "internal noise was not calibrated"),
         ({"dau1997": {"status": "not calibrated"}}, "internal noise was not calibrated"),
         (
             {"dau1997": {"status": "given", "internal_noise_std": 3.0}},

@@ -346,6 +346,17 @@ def test_own_report_is_replaced_and_old_files_go(tiny, tmp_path):
     assert not list(tmp_path.rglob(".*"))
 
 
+def test_the_finished_run_replaces_the_report_of_the_unfinished_one(tiny, tmp_path):
+    facts = json.loads(tiny.attrs["provenance"]) | {"created": "2026-01-01T00:00:00+00:00", "calibration": {}}
+    path = report(tiny.assign_attrs(complete=0, provenance=json.dumps(facts)), tmp_path / "r.html", human=[])
+    text = path.read_text(encoding="utf-8")
+    assert "not finished" in text
+    assert "does not say how the internal noise of &#39;dau1997&#39; was set" in text
+    assert "not finished" not in report(tiny, path, human=[]).read_text(encoding="utf-8")
+    with pytest.raises(StoreError, match="another run"):
+        report(tiny.assign_attrs(provenance=json.dumps(facts | {"psysim": "0.0.9"})), path)
+
+
 def test_other_reports_and_other_files_are_kept(tiny, tone, tmp_path):
     path = report(tiny, tmp_path / "r.html")
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}

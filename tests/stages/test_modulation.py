@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import signal
 
-from psysim.errors import SpecError
+from psysim.errors import PsysimWarning, SpecError
 from psysim.stages import ModulationFilterbank
 from psysim.stages.modulation import modulation_centres
 from psysim.stages.modulation_butterworth import butterworth_bandpasses
@@ -133,7 +133,6 @@ def test_butterworth_bank_passes_its_centres() -> None:
         ({"lowpass_cutoff": "none"}, "lowpass_cutoff"),
         ({"lowpass_cutoff": 5000.0}, "below fs/2 = 2000 Hz"),
         ({"lp_cutoff": 0.0}, "lp_cutoff"),
-        ({"fs": 1000.0, "fc": [8000.0]}, "595.374 Hz.*set max_mfc below 500 Hz"),
         ({"fs": 2200.0, "fc": [8000.0], "filter_type": "butterworth"}, "reaches up to"),
         ({"fs": 299.0, "max_mfc": 20.0, "preset": "osses2021_att_gain"}, "gain correction"),
     ],
@@ -146,3 +145,17 @@ def test_wrong_arguments(arguments: dict[str, object], message: str) -> None:
 def test_wrong_number_of_channels() -> None:
     with pytest.raises(SpecError, match="2 channels, but fc has 3"):
         ModulationFilterbank(4000.0, FC)(noise(2))
+
+
+def test_aliased_filters_are_pointed_out() -> None:
+    with pytest.warns(PsysimWarning, match=r"595.374 Hz.*aliased.*set max_mfc below 500 Hz"):
+        bank = ModulationFilterbank(fs=1000.0, fc=[8000.0])
+    assert float(bank.mfc_all[-1]) > 500.0  # as published: the list does not depend on the rate
+
+
+def test_dau1996_is_a_leaky_integrator_alone() -> None:
+    bank = ModulationFilterbank(fs=1000.0, fc=[8000.0, 100.0], preset="dau1996", dtype=torch.float64)
+    assert bank.num_filters == [1, 1]
+    step = bank.dense(torch.ones(2, 200, dtype=torch.float64))
+    expected = 1.0 - torch.exp(-torch.arange(1, 201, dtype=torch.float64) / (0.02 * 1000.0))
+    torch.testing.assert_close(step, expected.expand(2, 1, 200), rtol=0, atol=1e-13)
