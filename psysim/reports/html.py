@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -87,6 +88,11 @@ CONTENTS: Mapping[str, str] = {
 }
 
 
+def unbroken(text: str) -> str:
+    """Return ``text`` in which a number and its unit stay on one line."""
+    return re.sub(r"(\d) (?=(?:k?Hz|dB|ms|s|%)\b|%)", "\\1\u00a0", text)
+
+
 def render(page: Page) -> str:
     """Return the page as HTML; everything in ``page`` is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -101,5 +107,6 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["unbroken"] = unbroken
     css = Markup((folder / "report.css").read_text(encoding="utf-8"))  # our own file, not a user's text
     return environment.get_template("report.html.j2").render(page=page, contents=CONTENTS.items(), css=css)

@@ -47,7 +47,7 @@ NAMES: Mapping[str, str] = {
     "snr_db": "Signal-to-noise ratio",
     "spectrum_level_db_spl": "Spectrum level",
     # columns of tables
-    "bias": "Bias (model minus human)",
+    "bias": "Bias, model minus human",
     "ci": "95 % interval",
     "condition": "Condition",
     "mean_trials": "Mean number of trials",

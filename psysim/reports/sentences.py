@@ -60,7 +60,7 @@ def _fit_clause(fits: pd.DataFrame, label: Labeller) -> str:
     clauses = []
     for row in usable.to_dict("records"):
         where = f" ({label.point({name: row[name] for name in names})})" if names and len(usable) > 1 else ""
-        cutoff = f"a cut-off of {row['cutoff_hz']:.0f} Hz" if row["cutoff_in_range"] else "no cut-off within the rates"
+        cutoff = f"a cutoff of {row['cutoff_hz']:.0f} Hz" if row["cutoff_in_range"] else "no cutoff within the rates"
         peak = fixed(row["peak_sensitivity_db"], "dB")
         clauses.append(f"{row['observer']}{where} has a peak sensitivity of {peak} dB and {cutoff}")
     return "; ".join(clauses)
@@ -196,7 +196,12 @@ def _calibration_warning(name: str, calibration: Mapping[str, Any]) -> str:
         )
     if state == "given":
         return f"The internal noise of '{name}' was given by the experiment file, not calibrated."
-    return f"'{name}': {state}."
+    if state == "given psychometric function":
+        return (
+            f"'{name}' answers from a given psychometric function: its thresholds show what the procedure does, not what "
+            "a model hears."
+        )
+    return f"The internal noise of '{name}' is not stated as calibrated, but as '{state}'."
 
 
 def threshold_caption(ds: xr.Dataset, numbers: pd.DataFrame, x: str | None, downwards: bool) -> tuple[str, str]:

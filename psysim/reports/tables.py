@@ -134,15 +134,16 @@ def comparison_table(table: pd.DataFrame, label: Labeller) -> Table:
     tmtf = bool(table[["model_peak_sensitivity_db", "human_peak_sensitivity_db"]].notna().to_numpy().any())
     bars = bool((table["n_with_error"] > 0).any())
     of = f" ({unit})" if unit else ""
-    columns = [Column("Observer"), Column("Human data"), Column("Confidence in the data"), Column("Points", True)]
+    columns = [Column("Observer"), Column("Human data"), Column("Points", True)]
     columns += [Column(f"{NAMES['rmse']}{of}", True), Column(f"{NAMES['bias']}{of}", True), Column("Pearson r", True)]
     columns += [Column("Within the error bars", True)] if bars else []
     if tmtf:
-        columns += [Column("Peak sensitivity (dB): model / human", True), Column("Cut-off (Hz): model / human", True)]
+        columns += [Column("Peak sensitivity (dB): model / human", True), Column("Cutoff (Hz): model / human", True)]
+    columns += [Column("Confidence in the data")]
     rows = []
     for row in table.to_dict("records"):
         compared = row["n_points"] > 0
-        cells = [_say(row["observer"], row["model_conditions"], label), _human_name(row, label), str(row["confidence"])]
+        cells = [_say(row["observer"], row["model_conditions"], label), _human_name(row, label)]
         cells += [f"{row['n_points']} of {row['n_human']}" if compared else "0"]
         cells += [fixed(row["rmse"], unit), signed(row["bias"], unit)] if compared else ["–", "–"]
         cells += [f"{row['pearson_r']:.2f}".replace("-", "−") if math.isfinite(row["pearson_r"]) else "–"]
@@ -151,7 +152,7 @@ def comparison_table(table: pd.DataFrame, label: Labeller) -> Table:
         if tmtf:
             cells.append(_pair(row["model_peak_sensitivity_db"], row["human_peak_sensitivity_db"], 1))
             cells.append(_pair(row["model_cutoff_hz"], row["human_cutoff_hz"], 0))
-        rows.append(cells)
+        rows.append([*cells, str(row["confidence"])])
     return Table("Model thresholds against human thresholds", columns, rows)
 
 
@@ -206,22 +207,26 @@ def fit_table(table: pd.DataFrame, label: Labeller) -> Table:
     names = list(table.columns[: table.columns.get_loc("observer")])
     columns = [Column("Observer"), *(Column(label.axis(name), table[name].dtype.kind in "if") for name in names)]
     columns += [Column("Peak sensitivity (dB)", True), Column("95 % interval", True)]
-    columns += [Column("Cut-off (Hz)", True), Column("95 % interval", True), Column("RMS residual (dB)", True)]
+    columns += [Column("Cutoff (Hz)", True), Column("95 % interval", True), Column("RMS residual (dB)", True)]
     columns += [Column("Note")]
     rows = []
     for row in table.to_dict("records"):
         cells = [str(row["observer"]), *(_plain(label, name, row[name]) for name in names)]
-        cells += [fixed(row["peak_sensitivity_db"], "dB"), interval(row["peak_ci_low"], row["peak_ci_high"], "dB")]
+        cells += [_known(row["peak_sensitivity_db"]), interval(row["peak_ci_low"], row["peak_ci_high"], "dB")]
         ends = (row["cutoff_ci_low"], row["cutoff_ci_high"])
         cells += [_hertz(row["cutoff_hz"])]
         cells += [f"{_hertz(ends[0])} … {_hertz(ends[1])}" if all(map(math.isfinite, ends)) else "–"]
-        rows.append([*cells, fixed(row["rms_residual_db"], "dB"), str(row["note"]) or "–"])
-    caption = "First-order low-pass: threshold = peak sensitivity + 10 log(1 + (rate / cut-off)²)"
+        rows.append([*cells, _known(row["rms_residual_db"]), str(row["note"]) or "–"])
+    caption = "First-order low-pass: threshold = peak sensitivity + 10 log(1 + (rate / cutoff)²)"
     return Table(caption, columns, rows)
 
 
+def _known(value: float) -> str:
+    return fixed(value, "dB") if math.isfinite(value) else "–"
+
+
 def _hertz(value: float) -> str:
-    return f"{value:.0f}" if math.isfinite(value) else "none"
+    return f"{value:.0f}" if math.isfinite(value) else "–"
 
 
 def human_table(source: Provenance) -> Table:

@@ -156,12 +156,12 @@ def test_comparison_states_the_numbers_of_the_evaluation(written, tmtf):
     assert cells["Human data"] == expected["label"]
     assert cells["Confidence in the data"] == "medium"
     assert cells["RMS difference (dB)"] == f"{expected['rmse']:.2f}"
-    assert cells["Bias (model minus human) (dB)"].replace("−", "-") == f"{expected['bias']:+.2f}"
+    assert cells["Bias, model minus human (dB)"].replace("−", "-") == f"{expected['bias']:+.2f}"
     assert cells["Pearson r"] == f"{expected['pearson_r']:.2f}"
     peaks = f"{expected['model_peak_sensitivity_db']:.1f} / {expected['human_peak_sensitivity_db']:.1f}"
     assert cells["Peak sensitivity (dB): model / human"].replace("−", "-") == peaks
     cutoffs = f"{expected['model_cutoff_hz']:.0f} / {expected['human_cutoff_hz']:.0f}"
-    assert cells["Cut-off (Hz): model / human"] == cutoffs
+    assert cells["Cutoff (Hz): model / human"] == cutoffs
 
 
 def test_largest_deviation_is_the_largest(written, tmtf):
