@@ -31,12 +31,13 @@ def _version(package: str) -> str | None:
 
 
 def describe(*packages: str) -> dict[str, Any]:
-    """Return processor, number of CPUs and threads, and versions of Python, torch, numba and ``packages``."""
+    """Return processor, CPUs, threads, load (1: one CPU busy) and versions of Python, torch, numba and ``packages``."""
     names = ("psysim", "torch", "numba", "numpy", *packages)
     return {
         "processor": _processor(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "load_average": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "system": platform.system(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in names},

@@ -52,6 +52,11 @@ class Model(AuditoryModule, ABC):
     ``learnable=True`` they are parameters.
     """
 
+    @property
+    @abstractmethod
+    def fc(self) -> Tensor:
+        """Auditory centre frequencies (F,), Hz, float64."""
+
     @abstractmethod
     def forward(self, audio: Tensor) -> Any:
         """Return the documented public output of the model for ``audio`` (T,) or (B, T) in pascal."""

@@ -117,7 +117,7 @@ class OptimalDetector(Observer):
         """
         channels = self.settings.calibration_channels
         if channels == "auto":
-            distance = (erb_number(self.model.fc) - erb_number(self.task.frequency_hz)).abs()
+            distance = torch.abs(erb_number(self.model.fc) - erb_number(self.task.frequency_hz))
             channels = "all" if float(distance.min()) <= 0.5 else "single"
         return self.model if channels == "all" else self.model.restricted(self.task.frequency_hz)
 

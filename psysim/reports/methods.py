@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from psysim.errors import SpecError
 from psysim.reports.labels import Labeller, capital, lower, number
+from psysim.results import factors
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -139,12 +140,19 @@ def _setting(label: Labeller, name: str, value: Any) -> str:
 
 
 def _conditions(ds: xr.Dataset, conditions: Mapping[str, Any], label: Labeller) -> str:
-    if not conditions:
-        return "There was one condition."
+    """Return what varied: the factors, and the cases, whose parameters vary together."""
     lists = [f"{lower(label.name(k))} ({_values(label, k, v)})" for k, v in conditions.items()]
+    together = [name for name in factors(ds) if name not in conditions]
+    rows = zip(*(ds[name].values.tolist() for name in together), strict=True)
+    cases = [label.point(dict(zip(together, row, strict=True))) for row in dict.fromkeys(rows)]
+    if cases:
+        lists.insert(0, f"the cases ({'; '.join(cases)})")
+    if not lists:
+        return "There was one condition."
     joined = " and ".join([", ".join(lists[:-1]), lists[-1]] if len(lists) > 1 else lists)
     crossed = ", in all combinations" if len(lists) > 1 else ""
-    return f"The conditions differed in {joined}{crossed}: {ds.sizes['condition']} conditions."
+    count = ds.sizes["condition"]
+    return f"The conditions differed in {joined}{crossed}: {count} condition{'s' if count > 1 else ''}."
 
 
 def _values(label: Labeller, name: str, values: Any) -> str:

@@ -198,8 +198,8 @@ def _calibration_warning(name: str, calibration: Mapping[str, Any]) -> str:
         return f"The internal noise of '{name}' was given by the experiment file, not calibrated."
     if state == "given psychometric function":
         return (
-            f"'{name}' answers from a given psychometric function: its thresholds show what the procedure does, not what "
-            "a model hears."
+            f"'{name}' answers from a given psychometric function: its thresholds show what the procedure does, not "
+            "what a model hears."
         )
     return f"The internal noise of '{name}' is not stated as calibrated, but as '{state}'."
 

@@ -194,7 +194,7 @@ def _words(text: str, label: Labeller) -> str:
     text = re.sub(r"\b([a-z][a-z0-9]*(?:_[a-z0-9]+)+) = ([^,;:]+)", value, str(text))
     machine = [name for name in {*NAMES, *label.names, *label.units} if unit_of(name) != "1" and "_" in name]
     known = "|".join(sorted(map(re.escape, machine), key=len, reverse=True))
-    return re.sub(rf"\b(?:{known})\b", lambda m: lower(label.name(m[0])), text)
+    return re.sub(rf"(?<!')\b(?:{known})\b(?!')", lambda m: lower(label.name(m[0])), text)
 
 
 def _pair(model: float, human: float, digits: int) -> str:

@@ -74,6 +74,16 @@ def test_two_factors_are_crossed(bandwidths):
     assert "bandwidth (3, 31, 314 Hz) and modulation rate (4, 8, 16, 32, 64, 128 Hz), in all combinations: 18" in text
 
 
+def test_cases_are_listed_with_what_varies_together(bandwidths):
+    spec = tomllib.loads(bandwidths.attrs["spec_toml"])
+    del spec["conditions"]["bandwidth_hz"]
+    edge = ("condition", ["after" if b == 314 else "before" for b in bandwidths["bandwidth_hz"].values], {"units": "1"})
+    ds = bandwidths.assign_coords(band_limit=edge).assign_attrs(spec_toml=tomli_w.dumps(spec))
+    text = methods(ds)
+    assert "the cases (bandwidth 3 Hz, band limit before; bandwidth 31 Hz, band limit before; bandwidth 314 Hz" in text
+    assert "band limit after) and modulation rate (4, 8, 16, 32, 64, 128 Hz), in all combinations: 18" in text
+
+
 def test_one_track(single):
     assert "One track was run" in methods(single)
 

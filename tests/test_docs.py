@@ -1,0 +1,89 @@
+"""What the pages show is what the library does."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import psysim as ps
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*.toml"))
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_every_experiment_of_the_library_is_valid(file: Path) -> None:
+    spec = ps.load(file)
+    assert spec.title
+    for profile in tomllib.loads(file.read_text()).get("profiles", {}):
+        assert ps.load(file, profile=profile).n_lanes < spec.n_lanes
+
+
+def test_the_model_lines_of_the_readme() -> None:
+    lines = re.search(r"^model = .*?^representation, stages = .*?$", (ROOT / "README.md").read_text(), re.S | re.M)
+    scope: dict = {"ps": ps}
+    exec(lines.group(0), scope)
+    representation, stages = scope["representation"], scope["stages"]
+    assert len(representation) == scope["model"].num_channels == 31
+    assert representation[0].shape[0] == 3
+    assert set(stages) == {"filterbank", "ihc", "adaptation"}
+
+
+def test_the_simulated_listener_of_the_library_gives_what_was_put_in() -> None:
+    """3-AFC, 2-down 1-up: the level at 70.7 % of the listener's function, within the rule's known bias."""
+    from psysim.procedures.psychometric import inverse_psychometric_function
+
+    spec = ps.load(ROOT / "experiments" / "simulated_listener.toml", overrides={"run.n_tracks": 200})
+    run = ps.run(spec)
+    settings = spec.observers[0].settings
+    expected = inverse_psychometric_function(2**-0.5, settings["threshold"], settings["slope"], guess_rate=1 / 3)
+    sem = run["threshold"].std("track").values[:, 0] / np.sqrt(200)
+    # docs/explanation/tracking_rules.md: -0.06 dB for 1-dB steps; four standard errors besides
+    assert (abs(run["threshold"].mean("track").values[:, 0] - expected) < 0.1 + 4 * sem).all()
+
+
+def test_the_observer_of_the_how_to_page_works(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "how_to" / "add_an_observer.md").read_text()
+    code = re.search(r"```python\n(.*?)```", page, re.S).group(1)
+    table = re.findall(r"```toml\n(.*?)```", page, re.S)[-1]
+    scope: dict = {}
+    try:
+        exec(code, scope)
+        text = f"""
+title = "A new observer"
+[stimulus]
+kind = "am_noise"
+duration_s = 0.1
+ramp_s = 0.01
+[conditions]
+rate_hz = [32]
+[procedure]
+tracks = "depth_db"
+level_start = -3.0
+steps = [4.0]
+n_reversals = 2
+max_trials = 20
+{table}[observers.model_options]
+flow = 900.0
+fhigh = 1100.0
+[run]
+n_tracks = 2
+fs = 8000
+"""
+        run = ps.run(ps.loads(text))
+    finally:
+        ps.observers.registry._items.pop("envelope_power", None)
+    assert np.isfinite(run["decision_variable"].values[run["level"].notnull().values]).all()
+    page = ps.report(run, tmp_path / "new.html")
+    assert "not calibrated" in Path(page).read_text()
+
+
+def test_links_of_the_pages_lead_somewhere() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / target).exists(), (page, target)
