@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from psysim.reports.labels import Labeller, number
-from psysim.reports.series import ThresholdNumbers, is_tmtf
+from psysim.reports.runs import is_tmtf
+from psysim.reports.series import ThresholdNumbers
 from psysim.reports.style import wrapped
 
 if TYPE_CHECKING:

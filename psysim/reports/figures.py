@@ -14,7 +14,8 @@ import numpy as np
 from psysim.errors import SpecError
 from psysim.reports.axes import Scale, set_ordinate
 from psysim.reports.labels import Labeller, capital
-from psysim.reports.series import ThresholdNumbers, is_tmtf, threshold_numbers, tracked_variable
+from psysim.reports.runs import in_order, is_tmtf, tracked_variable
+from psysim.reports.series import ThresholdNumbers, threshold_numbers
 from psysim.reports.style import (
     COLOURS,
     HUMAN_COLOUR,
@@ -87,6 +88,7 @@ def tmtf_figure(
             "This run is no temporal modulation transfer function: it must track depth_db over the factor rate_hz "
             f"(it tracks {tracked_variable(ds)}). Use threshold_figure."
         )
+    ds = in_order(ds)
     numbers = threshold_numbers(ds, human, fits=fits)
     return _figure(ds, numbers, compact, downwards=True), numbers.table
 
@@ -123,6 +125,7 @@ def threshold_figure(
     SpecError
         If ``x`` is no factor of the run, or human data are not known.
     """
+    ds = in_order(ds)
     numbers = threshold_numbers(ds, human, x=x, fits=False)
     return _figure(ds, numbers, compact, downwards=False), numbers.table
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
-import tomllib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from psysim.errors import SpecError
 from psysim.reports.labels import Labeller, capital, lower, number
+from psysim.reports.runs import in_order, read_provenance, read_spec
 from psysim.results import factors
 
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["calibration_state", "methods", "read_provenance", "read_spec"]
+__all__ = ["calibration_state", "methods"]
 
 #: Stimulus kinds in words; a kind of a plug-in is printed by its name.
 STIMULI: Mapping[str, str] = {
@@ -44,16 +43,6 @@ SWITCHES: Mapping[str, tuple[str, str]] = {
 _COUNTS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight"}
 
 
-def read_spec(ds: xr.Dataset) -> dict[str, Any]:
-    """Return the experiment description of a run as tables."""
-    return tomllib.loads(str(ds.attrs.get("spec_toml", "")))
-
-
-def read_provenance(ds: xr.Dataset) -> dict[str, Any]:
-    """Return the provenance of a run: versions, date, device, seed, calibration."""
-    return dict(json.loads(str(ds.attrs.get("provenance", "{}"))))
-
-
 def methods(ds: xr.Dataset) -> str:
     """Return how a run was done, in the words of a Methods section.
 
@@ -73,6 +62,7 @@ def methods(ds: xr.Dataset) -> str:
     SpecError
         If the run holds no experiment description.
     """
+    ds = in_order(ds)
     spec, facts = read_spec(ds), read_provenance(ds)
     if not spec:
         raise SpecError("The run holds no experiment description (attribute 'spec_toml'), so there are no methods.")

@@ -26,8 +26,16 @@ from psysim.reports import sentences, tables
 from psysim.reports.figures import threshold_figure, tmtf_figure, tracks_figure
 from psysim.reports.html import FigureView, Page, render
 from psysim.reports.labels import Labeller
-from psysim.reports.methods import methods, read_provenance, read_spec
-from psysim.reports.series import abscissa, is_tmtf, run_of, tracked_variable
+from psysim.reports.methods import methods
+from psysim.reports.runs import (
+    abscissa,
+    in_order,
+    is_tmtf,
+    read_provenance,
+    read_spec,
+    run_of,
+    tracked_variable,
+)
 from psysim.reports.style import png, svg
 
 if TYPE_CHECKING:
@@ -87,6 +95,7 @@ def report(
     """
     path = _out_path(run, out)
     ds = results.load(run) if isinstance(run, str | os.PathLike) else results.validate(run)
+    ds = in_order(ds)
     mark = _run_mark(ds)
     folder = path.with_name(f"{path.stem}_files")
     earlier = _check_free(path, folder, mark, overwrite)

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 FEW_TRACKS = 8  # below this the bootstrap interval is too narrow (psysim.results.bootstrap_interval)
-MOST_NAMED = 3
+MOST_NAMED = 2
 NO_HUMAN = (
     'The experiment names no human data. Add human = ["..."] to its file, or name data sets when the report is made; '
     "psysim.human.names() lists them."

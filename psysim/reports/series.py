@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +10,18 @@ import numpy as np
 from psysim.errors import SpecError, did_you_mean
 from psysim.evaluation import fit_tmtf, lowpass_db
 from psysim.evaluation.compare import TOLERANCE
-from psysim.evaluation.matching import Run, read_run
+from psysim.evaluation.matching import Run
 from psysim.human import as_thresholds
 from psysim.reports.labels import Labeller
-from psysim.results import STATUS, factors
+from psysim.reports.runs import RATE, abscissa, is_tmtf, run_of
+from psysim.results import STATUS
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-__all__ = ["ThresholdNumbers", "abscissa", "human_tables", "is_tmtf", "run_of", "threshold_numbers", "tracked_variable"]
+__all__ = ["ThresholdNumbers", "human_tables", "threshold_numbers"]
 
-RATE = "rate_hz"
 CURVE_POINTS = 49  # per curve: smooth at 150 dots per inch
 KINDS = ("model", "at_ceiling", "at_floor", "lowpass_fit", "human_points", "human_bound", "human_curve")
 
@@ -51,35 +50,6 @@ class ThresholdNumbers:
     def several_tracks(self) -> bool:
         """Whether thresholds are means over tracks."""
         return bool(self.table["n_tracks"].max() > 1)
-
-
-def tracked_variable(ds: xr.Dataset) -> str:
-    """Return the name of the tracked variable, as the run or its description states it, or "level"."""
-    stated = ds.attrs.get("tracked_variable") or tomllib.loads(str(ds.attrs.get("spec_toml", ""))).get(
-        "procedure", {}
-    ).get("tracks")
-    return str(stated or "level")
-
-
-def run_of(ds: xr.Dataset) -> Run:
-    """Return the thresholds of a run with what its description states, as the evaluation reads them."""
-    return read_run(ds, tracked_variable(ds))
-
-
-def is_tmtf(ds: xr.Dataset) -> bool:
-    """Return whether a run measures modulation depth at threshold against modulation rate."""
-    if tracked_variable(ds) != "depth_db" or RATE not in factors(ds):
-        return False
-    return ds[RATE].dtype.kind in "if" and bool((ds[RATE] > 0).all())
-
-
-def abscissa(ds: xr.Dataset) -> str | None:
-    """Return the factor to plot against: the rate of a TMTF, the first numeric factor, the first factor, or None."""
-    names = factors(ds)
-    if is_tmtf(ds):
-        return RATE
-    numeric = [name for name in names if ds[name].dtype.kind in "if"]
-    return next(iter([*numeric, *names]), None)
 
 
 def human_tables(run: Run, human: Any) -> list[pd.DataFrame]:
@@ -118,7 +88,7 @@ def threshold_numbers(ds: xr.Dataset, human: Any = None, x: str | None = None, f
     human : str, pandas.DataFrame, sequence of these, or None
         Human data; None: the sets that the experiment names. Only thresholds of the same tracked variable are taken.
     x : str, optional
-        Factor on the abscissa; see `abscissa` for the default.
+        Factor on the abscissa; see `psysim.reports.runs.abscissa` for the default.
     fits : bool
         Whether to add first-order low-pass curves, if the run is a TMTF.
 

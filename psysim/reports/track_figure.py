@@ -9,6 +9,7 @@ import numpy as np
 
 from psysim.errors import check_range
 from psysim.reports.labels import STATUS_WORDS, Labeller, number
+from psysim.reports.runs import in_order
 from psysim.reports.style import COLOURS, WRONG_COLOUR, Layout, drawing, freeze, stacked, wrapped
 from psysim.results import STATUS, factors
 
@@ -77,6 +78,7 @@ def tracks_figure(ds: xr.Dataset, n: int = 6, *, compact: bool = False) -> tuple
     from matplotlib.figure import Figure
 
     check_range("n", n, 1, 24)
+    ds = in_order(ds)
     label, layout = Labeller.of(ds), Layout.choose(compact)
     numbers = _track_numbers(ds, choose_tracks(ds, n))
     panels = [panel for _, panel in numbers.groupby("panel")]

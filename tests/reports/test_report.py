@@ -335,6 +335,16 @@ def test_stored_runs_give_the_same_report(tmtf, written, tmp_path):
         report(tmp_path / "other.zarr")
 
 
+def test_factors_are_in_the_order_of_the_description_whatever_the_store_did(make, tmp_path):
+    factors = {"zeta_hz": [1000, 2000], "alpha": ["x", "y"], "beta_s": [0.1, 0.2]}
+    ds = make(factors=factors, threshold=lambda **_: -20.0, n_tracks=1)
+    shuffled = ds.drop_vars(list(factors)).assign_coords({name: ds[name] for name in ("beta_s", "zeta_hz", "alpha")})
+    pages = [report(run, tmp_path / f"{i}" / "r.html") for i, run in enumerate((ds, shuffled))]
+    assert pages[0].read_bytes() == pages[1].read_bytes()
+    (rows,) = [r for caption, r in tables_of(page_of(pages[0])).items() if "at threshold" in caption]
+    assert rows[0][:3] == ["Zeta (Hz)", "Alpha", "Beta (s)"]
+
+
 def test_own_report_is_replaced_and_old_files_go(tiny, tmp_path):
     path = report(tiny, tmp_path / "r.html")
     own = tmp_path / "r_files" / "my_notes.txt"

@@ -1,0 +1,65 @@
+"""What a run says of itself: its description, its provenance, what was tracked, which factors it has in which order."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import TYPE_CHECKING, Any
+
+from psysim.evaluation.matching import Run, read_run
+from psysim.results import factors
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["RATE", "abscissa", "in_order", "is_tmtf", "read_provenance", "read_spec", "run_of", "tracked_variable"]
+
+RATE = "rate_hz"
+
+
+def read_spec(ds: xr.Dataset) -> dict[str, Any]:
+    """Return the experiment description of a run as tables."""
+    return tomllib.loads(str(ds.attrs.get("spec_toml", "")))
+
+
+def read_provenance(ds: xr.Dataset) -> dict[str, Any]:
+    """Return the provenance of a run: versions, date, device, seed, calibration."""
+    return dict(json.loads(str(ds.attrs.get("provenance", "{}"))))
+
+
+def in_order(ds: xr.Dataset) -> xr.Dataset:
+    """Return the run with its factors in the order of the description: a stored run has them in any order."""
+    spec = read_spec(ds)
+    named = [name for case in spec.get("cases", []) for name in case] + list(spec.get("conditions", {}))
+    present = factors(ds)
+    wanted = [name for name in dict.fromkeys(named) if name in present]
+    wanted += sorted(set(present) - set(wanted))
+    if wanted == present:
+        return ds
+    return ds.drop_vars(present).assign_coords({name: ds.coords[name] for name in wanted})
+
+
+def tracked_variable(ds: xr.Dataset) -> str:
+    """Return the name of the tracked variable, as the run or its description states it, or "level"."""
+    return str(ds.attrs.get("tracked_variable") or read_spec(ds).get("procedure", {}).get("tracks") or "level")
+
+
+def run_of(ds: xr.Dataset) -> Run:
+    """Return the thresholds of a run with what its description states, as the evaluation reads them."""
+    return read_run(ds, tracked_variable(ds))
+
+
+def is_tmtf(ds: xr.Dataset) -> bool:
+    """Return whether a run measures modulation depth at threshold against modulation rate."""
+    if tracked_variable(ds) != "depth_db" or RATE not in factors(ds):
+        return False
+    return ds[RATE].dtype.kind in "if" and bool((ds[RATE] > 0).all())
+
+
+def abscissa(ds: xr.Dataset) -> str | None:
+    """Return the factor to plot against: the rate of a TMTF, the first numeric factor, the first factor, or None."""
+    names = factors(ds)
+    if is_tmtf(ds):
+        return RATE
+    numeric = [name for name in names if ds[name].dtype.kind in "if"]
+    return next(iter([*numeric, *names]), None)
