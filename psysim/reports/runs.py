@@ -36,7 +36,7 @@ def in_order(ds: xr.Dataset) -> xr.Dataset:
     wanted += sorted(set(present) - set(wanted))
     if wanted == present:
         return ds
-    return ds.drop_vars(present).assign_coords({name: ds.coords[name] for name in wanted})
+    return ds.drop_vars(present).assign_coords({name: ds.coords[name].variable for name in wanted})
 
 
 def tracked_variable(ds: xr.Dataset) -> str:

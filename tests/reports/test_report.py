@@ -338,7 +338,9 @@ def test_stored_runs_give_the_same_report(tmtf, written, tmp_path):
 def test_factors_are_in_the_order_of_the_description_whatever_the_store_did(make, tmp_path):
     factors = {"zeta_hz": [1000, 2000], "alpha": ["x", "y"], "beta_s": [0.1, 0.2]}
     ds = make(factors=factors, threshold=lambda **_: -20.0, n_tracks=1)
-    shuffled = ds.drop_vars(list(factors)).assign_coords({name: ds[name] for name in ("beta_s", "zeta_hz", "alpha")})
+    order = ["beta_s", "zeta_hz", "alpha"]
+    shuffled = ds.drop_vars(order).assign_coords({name: ds[name].variable for name in order})
+    assert results.factors(shuffled) == order
     pages = [report(run, tmp_path / f"{i}" / "r.html") for i, run in enumerate((ds, shuffled))]
     assert pages[0].read_bytes() == pages[1].read_bytes()
     (rows,) = [r for caption, r in tables_of(page_of(pages[0])).items() if "at threshold" in caption]

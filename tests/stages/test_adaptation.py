@@ -71,7 +71,7 @@ def test_minimum_levels_of_paulick2024() -> None:
     stage = AdaptLoop(FS, preset="paulick2024")
     torch.testing.assert_close(stage.minlvl, table)
     with pytest.raises(SpecError, match=r"2 channels.*50"):
-        stage(torch.rand(2, 10))
+        stage(torch.full((2, 10), 0.1))
 
 
 @pytest.mark.parametrize(
