@@ -39,7 +39,7 @@ class RunSettings(_Table):
 
     n_tracks: int = pydantic.Field(default=20, ge=1, le=2**31, description="tracks per condition and observer")
     seed: int = pydantic.Field(default=1, ge=0, lt=2**63, description="seed of every random number of the run")
-    fs: float = pydantic.Field(default=44100.0, gt=0, le=400_000, description="sampling rate in Hz")
+    fs: float = pydantic.Field(default=44100.0, ge=1000, le=400_000, description="sampling rate in Hz")
 
 
 class EngineSettings(_Table):

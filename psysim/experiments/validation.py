@@ -144,7 +144,7 @@ def _pydantic_problems(
         key = ".".join(p for p in [prefix, *location[:1], *(f"[{q}]" for q in location[1:] if q.isdigit())] if p)
         key = key.replace(".[", "[")
         known = model.model_fields.get(name)
-        meaning = f" ({known.description})" if known is not None and known.description else ""
+        meaning = f" ({known.description.rstrip('.')})" if known is not None and known.description else ""
         if item["type"] == "extra_forbidden":
             message = unknown_key(name, allowed)
         elif item["type"] == "missing":

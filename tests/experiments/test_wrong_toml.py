@@ -81,6 +81,7 @@ MISTAKES = {
     "milliseconds": ("duration_s = 0.1", "duration_ms = 100", "stimulus.duration_ms", "'duration_s'"),
     "kilohertz": ("rate_hz = [4, 16]", "rate_khz = [0.004]", "conditions.rate_khz", "'rate_hz'"),
     "level without reference": ("level_db_spl = 70.0", "level_db = 70.0", "stimulus.level_db", "'level_db_spl'"),
+    "sampling rate given in kHz": ("fs = 16000", "fs = 16.0", "run.fs", "in Hz"),
     "sampling rate in kHz": ("fs = 16000", "fs_khz = 16", "run.fs_khz", "'fs'"),
     # impossible ranges
     "level in pascal squared": ("level_db_spl = 70.0", "level_db_spl = 7000.0", "stimulus.level_db_spl", "less than"),

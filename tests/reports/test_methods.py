@@ -77,6 +77,7 @@ def test_two_factors_are_crossed(bandwidths):
 def test_cases_are_listed_with_what_varies_together(bandwidths):
     spec = tomllib.loads(bandwidths.attrs["spec_toml"])
     del spec["conditions"]["bandwidth_hz"]
+    spec["cases"] = [{"bandwidth_hz": 3}, {"bandwidth_hz": 31}, {"bandwidth_hz": 314, "band_limit": "after"}]
     edge = ("condition", ["after" if b == 314 else "before" for b in bandwidths["bandwidth_hz"].values], {"units": "1"})
     ds = bandwidths.assign_coords(band_limit=edge).assign_attrs(spec_toml=tomli_w.dumps(spec))
     text = methods(ds)
