@@ -56,7 +56,7 @@ def test_minimum_phase_keeps_the_magnitude_and_leads() -> None:
 
 
 def test_published_gains() -> None:
-    """The table of SPEC_common, section 8."""
+    """Peak gains in dB of the published filters at two rates."""
     for fs, minimum, zero, jepsen in [(44100, -66.4827, -66.5479, -55.9167), (32000, -66.4246, -66.4473, -55.9997)]:
         assert MiddleEarFilter(fs).gain_db == pytest.approx(minimum, abs=5e-5)
         assert MiddleEarFilter(fs, phase_type="zero").gain_db == pytest.approx(zero, abs=5e-5)
