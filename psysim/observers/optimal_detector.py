@@ -33,6 +33,10 @@ class OptimalDetector(Observer):
     form, independent of that rate). White internal noise on the representation equals independent Gaussian noise of
     the same variance on every decision variable, because the template has unit energy.
 
+    With running noise the template is an average over tokens, and what is left of their noise raises thresholds:
+    4-Hz modulation of a 0.5-s broadband noise was detected at -14.3 dB with 20 independent pairs of tokens, -17.6 dB
+    with 200, and at -18.6 and -19.3 dB with 20 and 100 pairs of the same noise (10 tracks each, standard error 0.6 dB).
+
     References
     ----------
     Dau, Pueschel and Kohlrausch (1996), J. Acoust. Soc. Am. 99, 3615-3622 (optimal detector, calibration).
@@ -49,9 +53,10 @@ class OptimalDetector(Observer):
         template_tokens: int = pydantic.Field(
             default=10, ge=1, le=10_000, description="number of noise tokens averaged for the template"
         )
-        template_pairing: Literal["independent", "paired"] = pydantic.Field(
-            default="independent",
-            description="whether target and reference tokens of the template use different or the same noise",
+        template_pairing: Literal["paired", "independent"] = pydantic.Field(
+            default="paired",
+            description="whether target and reference tokens of the template share their noise: the same mean "
+            "difference with less of the noise's own, so that fewer tokens are needed",
         )
         internal_noise_std: float | Literal["calibrated"] = pydantic.Field(
             default="calibrated",
