@@ -14,7 +14,7 @@ import numpy as np
 from psysim.errors import SpecError
 from psysim.reports.axes import Scale, set_ordinate
 from psysim.reports.labels import Labeller, capital
-from psysim.reports.runs import in_order, is_tmtf, tracked_variable
+from psysim.reports.runs import is_tmtf, tracked_variable
 from psysim.reports.series import ThresholdNumbers, threshold_numbers
 from psysim.reports.style import (
     COLOURS,
@@ -29,6 +29,7 @@ from psysim.reports.style import (
     wrapped,
 )
 from psysim.reports.track_figure import tracks_figure
+from psysim.results.schema import in_order
 
 if TYPE_CHECKING:
     import pandas as pd

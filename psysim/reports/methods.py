@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from psysim.errors import SpecError
 from psysim.reports.labels import Labeller, capital, lower, number
-from psysim.reports.runs import in_order, read_provenance, read_spec
+from psysim.reports.runs import read_provenance, read_spec
 from psysim.results import factors
+from psysim.results.schema import in_order
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -29,7 +29,6 @@ from psysim.reports.labels import Labeller
 from psysim.reports.methods import methods
 from psysim.reports.runs import (
     abscissa,
-    in_order,
     is_tmtf,
     read_provenance,
     read_spec,
@@ -37,6 +36,7 @@ from psysim.reports.runs import (
     tracked_variable,
 )
 from psysim.reports.style import png, svg
+from psysim.results.schema import in_order
 
 if TYPE_CHECKING:
     import pandas as pd

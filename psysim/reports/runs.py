@@ -1,4 +1,4 @@
-"""What a run says of itself: its description, its provenance, what was tracked, which factors it has in which order."""
+"""What a run says of itself: its description, its provenance, what was tracked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from psysim.results import factors
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["RATE", "abscissa", "in_order", "is_tmtf", "read_provenance", "read_spec", "run_of", "tracked_variable"]
+__all__ = ["RATE", "abscissa", "is_tmtf", "read_provenance", "read_spec", "run_of", "tracked_variable"]
 
 RATE = "rate_hz"
 
@@ -25,18 +25,6 @@ def read_spec(ds: xr.Dataset) -> dict[str, Any]:
 def read_provenance(ds: xr.Dataset) -> dict[str, Any]:
     """Return the provenance of a run: versions, date, device, seed, calibration."""
     return dict(json.loads(str(ds.attrs.get("provenance", "{}"))))
-
-
-def in_order(ds: xr.Dataset) -> xr.Dataset:
-    """Return the run with its factors in the order of the description: a stored run has them in any order."""
-    spec = read_spec(ds)
-    named = [name for case in spec.get("cases", []) for name in case] + list(spec.get("conditions", {}))
-    present = factors(ds)
-    wanted = [name for name in dict.fromkeys(named) if name in present]
-    wanted += sorted(set(present) - set(wanted))
-    if wanted == present:
-        return ds
-    return ds.drop_vars(present).assign_coords({name: ds.coords[name].variable for name in wanted})
 
 
 def tracked_variable(ds: xr.Dataset) -> str:

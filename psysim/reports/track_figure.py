@@ -9,9 +9,9 @@ import numpy as np
 
 from psysim.errors import check_range
 from psysim.reports.labels import STATUS_WORDS, Labeller, number
-from psysim.reports.runs import in_order
 from psysim.reports.style import COLOURS, WRONG_COLOUR, Layout, drawing, freeze, stacked, wrapped
 from psysim.results import STATUS, factors
+from psysim.results.schema import in_order
 
 if TYPE_CHECKING:
     import pandas as pd

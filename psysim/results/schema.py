@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ __all__ = [
     "document",
     "empty_dataset",
     "factors",
+    "in_order",
     "unit_of",
     "validate",
 ]
@@ -55,6 +57,18 @@ _LONG_NAMES = {
     "n_trials": "Number of trials",
     "status": "Track status",
 }
+
+
+def in_order(ds: xr.Dataset) -> xr.Dataset:
+    """Return the run with its factors in the order of the description: a stored run has them in any order."""
+    spec = tomllib.loads(str(ds.attrs.get("spec_toml", "")))
+    named = [name for case in spec.get("cases", []) for name in case] + list(spec.get("conditions", {}))
+    present = factors(ds)
+    wanted = [name for name in dict.fromkeys(named) if name in present]
+    wanted += sorted(set(present) - set(wanted))
+    if wanted == present:
+        return ds
+    return ds.drop_vars(present).assign_coords({name: ds.coords[name].variable for name in wanted})
 
 
 def _factor_values(values: Sequence[Any]) -> NDArray[Any]:

@@ -18,7 +18,7 @@ import numpy as np
 from psysim.errors import StoreError, did_you_mean
 from psysim.results.files import sync_file
 from psysim.results.journal import HEADER, RECORDS, Journal
-from psysim.results.schema import STATUS, validate
+from psysim.results.schema import STATUS, in_order, validate
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -187,7 +187,7 @@ def load(path: StrPath) -> xr.Dataset:
             ds = ds.load()
     except (OSError, ValueError, KeyError) as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
-    return validate(_canonical(ds), str(path))
+    return in_order(validate(_canonical(ds), str(path)))
 
 
 def _not_found(path: Path) -> str:
