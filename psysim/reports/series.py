@@ -142,7 +142,7 @@ def _fits(ds: xr.Dataset, run: Run, groups: list[str]) -> pd.DataFrame:
     grid = np.geomspace(rates.min(), rates.max(), CURVE_POINTS)
     parts = []
     for row in fit_tmtf(ds).to_dict("records"):
-        if np.isfinite(row["peak_sensitivity_db"]):
+        if np.isfinite(row["peak_sensitivity_db"]) and row["cutoff_in_range"]:  # a flat line would show nothing
             curve = lowpass_db(grid, row["peak_sensitivity_db"], row["cutoff_hz"])
             same = {name: row[name] for name in groups}
             text = f"{row['observer']}: first-order low-pass fitted to the model thresholds"
