@@ -42,5 +42,11 @@ bench-peers: $(VENV)/.installed-test
 docs: $(VENV)/.installed-docs
 	$(BIN)/mkdocs build --strict
 
+# The reference reports, from the experiments in full (about half an hour on two cores)
+reports: $(VENV)/.installed-base
+	@for name in demo_tmtf tmtf_broadband tmtf_narrowband tmtf_tone intensity_jnd; do \
+	    $(BIN)/psysim run experiments/$$name.toml --resume && \
+	    $(BIN)/psysim report runs/$$name.zarr --out reports/$$name.html || exit 1; done
+
 clean:
 	rm -rf runs site .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""The psysim command: run, report, check, list, info, human, calibrate, doctor."""
+"""The psysim command: run, report, check, list, info, export, human, calibrate, doctor."""
 
 from __future__ import annotations
 
@@ -114,6 +114,21 @@ def list_(
 def info(result: Result) -> None:
     """Print what a result holds: thresholds, status, provenance."""
     tables.show_info(_existing(result))
+
+
+@app.command()
+def export(
+    result: Result,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A name ending in .nc (NetCDF) or .csv (two tables).")],
+) -> None:
+    """Write a result as one NetCDF file, or as CSV tables of thresholds and trials."""
+    from psysim.experiments.recording import open_result
+    from psysim.results import store
+
+    check_option("OUT suffix", out.suffix, (".nc", ".csv"))
+    dataset = open_result(_existing(result))
+    written = [store.export_netcdf(dataset, out)] if out.suffix == ".nc" else store.export_csv(dataset, out)
+    typer.echo("\n".join(str(path) for path in written))
 
 
 @app.command()

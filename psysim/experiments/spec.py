@@ -226,11 +226,12 @@ def loads(
     overrides: Mapping[str, Any] | Iterable[str] = (),
 ) -> ExperimentSpec:
     """Validate an experiment description given as TOML text; see `load`."""
-    from psysim.experiments import validation
+    from psysim.experiments.overrides import apply_overrides
+    from psysim.experiments.validation import validate
 
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{source}: this is not valid TOML: {error}. Strings need quotes, numbers none.") from None
-    tables = validation.apply_overrides(tables, profile, overrides, source)
-    return validation.validate(tables, source, folder or Path())
+    tables = apply_overrides(tables, profile, overrides, source)
+    return validate(tables, source, folder or Path())

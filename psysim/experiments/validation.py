@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-import difflib
 import itertools
 import math
-import re
-import tomllib
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,7 +11,8 @@ from typing import Any
 
 import pydantic
 
-from psysim.errors import PsysimError, PsysimWarning, SpecError, did_you_mean
+from psysim.errors import PsysimError, PsysimWarning, did_you_mean
+from psysim.experiments.messages import pydantic_problems, show, unknown_key
 from psysim.experiments.spec import (
     EngineSettings,
     ExperimentSpec,
@@ -26,7 +23,7 @@ from psysim.experiments.spec import (
     TaskSpec,
 )
 
-__all__ = ["apply_overrides", "validate"]
+__all__ = ["validate"]
 
 TOP_LEVEL = (
     "title",
@@ -44,133 +41,6 @@ TOP_LEVEL = (
 )
 REQUIRED = ("title", "stimulus", "procedure", "observers")
 TABLES = ("stimulus", "conditions", "task", "procedure", "run", "engine", "profiles")
-
-#: Unit suffixes that may end a key, for hints such as duration_ms -> duration_s.
-UNITS = ("db_spl", "db_hl", "db_sl", "khz", "hz", "ms", "us", "s", "db", "pa", "rad", "deg", "percent", "m")
-UNIT_NAMES = {"s": "seconds", "hz": "Hz", "db": "dB", "db_spl": "dB SPL", "rad": "radians", "pa": "pascal"}
-
-
-# -- overrides -------------------------------------------------------------------------------------------------------
-
-
-def apply_overrides(
-    tables: dict[str, Any], profile: str | None, overrides: Mapping[str, Any] | Iterable[str], source: str
-) -> dict[str, Any]:
-    """Return a copy of ``tables`` with a profile and overrides applied, in this order.
-
-    Raises
-    ------
-    SpecError
-        If the profile does not exist or an override has no ``key=value`` form or a path that leads nowhere.
-    """
-    tables = copy.deepcopy(tables)
-    if profile is not None:
-        profiles = tables.get("profiles", {})
-        if not isinstance(profiles, dict) or profile not in profiles:
-            known = ", ".join(profiles) if isinstance(profiles, dict) and profiles else "none"
-            hint = did_you_mean(profile, profiles)
-            raise SpecError(f"{source}: there is no profile '{profile}'. Profiles of this file: {known}.{hint}")
-        for key, value in profiles[profile].items():
-            _assign(tables, key, value, f"{source}: profiles.{profile}")
-    pairs = overrides.items() if isinstance(overrides, Mapping) else [_parse_override(text) for text in overrides]
-    for key, value in pairs:
-        _assign(tables, key, value, "--set")
-    return tables
-
-
-def _parse_override(text: str) -> tuple[str, Any]:
-    key, separator, value = text.partition("=")
-    if not separator or not key.strip():
-        raise SpecError(f"--set {text}: give key=value, for instance --set run.n_tracks=4.")
-    try:
-        return key.strip(), tomllib.loads(f"value = {value.strip()}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), value.strip()  # a bare word is a string
-
-
-def _assign(tables: dict[str, Any], dotted: str, value: Any, where: str) -> None:
-    node: Any = tables
-    *path, last = dotted.split(".")
-    for part in path:
-        if isinstance(node, list):
-            node = _list_item(node, part, dotted, where)
-        elif isinstance(node, dict):
-            node = node.setdefault(part, {})
-        else:
-            raise SpecError(f"{where} {dotted}: '{part}' is not inside a table.")
-    if isinstance(node, list):
-        _list_item(node, last, dotted, where)
-        node[int(last)] = value
-    elif isinstance(node, dict):
-        node[last] = value
-    else:
-        raise SpecError(f"{where} {dotted}: there is no table to put '{last}' into.")
-
-
-def _list_item(node: list[Any], part: str, dotted: str, where: str) -> Any:
-    if not part.isdigit() or int(part) >= len(node):
-        raise SpecError(f"{where} {dotted}: '{part}' must be an index from 0 to {len(node) - 1}.")
-    return node[int(part)]
-
-
-# -- messages --------------------------------------------------------------------------------------------------------
-
-
-def _stem(key: str) -> str:
-    return re.sub(rf"_({'|'.join(UNITS)})$", "", key)
-
-
-def unknown_key(key: str, allowed: Iterable[str]) -> str:
-    """Return the message for a key that is not known: the same quantity in another unit, or the nearest name."""
-    names = list(allowed)
-    same = [name for name in names if _stem(name) == _stem(key) and name != key]
-    if same:
-        unit = UNIT_NAMES.get(same[0][len(_stem(same[0])) + 1 :], "")
-        return f"unknown key. Use '{same[0]}'" + (f" and give the value in {unit}." if unit else ".")
-    near = difflib.get_close_matches(key, names, n=1, cutoff=0.55)
-    if near:
-        return f"unknown key. Did you mean '{near[0]}'?"
-    return f"unknown key. Allowed: {', '.join(names)}."
-
-
-def _pydantic_problems(
-    error: pydantic.ValidationError, prefix: str, model: type[pydantic.BaseModel], skip: Iterable[str] = ()
-) -> list[Problem]:
-    problems = []
-    allowed = [name for name in model.model_fields if name not in set(skip)]
-    for item in error.errors():
-        location = [str(part) for part in item["loc"]]
-        name = location[0] if location else ""
-        key = ".".join(p for p in [prefix, *location[:1], *(f"[{q}]" for q in location[1:] if q.isdigit())] if p)
-        key = key.replace(".[", "[")
-        known = model.model_fields.get(name)
-        meaning = f" ({known.description.rstrip('.')})" if known is not None and known.description else ""
-        if item["type"] == "extra_forbidden":
-            message = unknown_key(name, allowed)
-        elif item["type"] == "missing":
-            message = f"is missing{meaning}."
-        else:
-            text = item["msg"].removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
-            given = "" if isinstance(item["input"], dict) else f"= {_show(item['input'])} "
-            message = f"{given}{text}{meaning}."
-        problems.append(Problem(key, message))
-    return _merge_unions(problems)
-
-
-def _merge_unions(problems: list[Problem]) -> list[Problem]:
-    """Keep one problem per key: a union of types reports one error for each member."""
-    merged: dict[str, Problem] = {}
-    for problem in problems:
-        merged.setdefault(problem.key, problem)
-    return list(merged.values())
-
-
-def _show(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-# -- validation ------------------------------------------------------------------------------------------------------
 
 
 class _Checker:
@@ -193,7 +63,7 @@ class _Checker:
         try:
             return model.model_validate(dict(values))
         except pydantic.ValidationError as error:
-            self.problems += _pydantic_problems(error, prefix, model)
+            self.problems += pydantic_problems(error, prefix, model)
             return None
 
     def kind(self, table: str, default: str | None, registry: Any) -> Any:
@@ -204,7 +74,7 @@ class _Checker:
         elif name not in registry:
             self.add(
                 f"{table}.kind",
-                f"= {_show(name)} is not known. Known: {', '.join(registry.names())}."
+                f"= {show(name)} is not known. Known: {', '.join(registry.names())}."
                 f"{did_you_mean(name, registry.names())}",
             )
         else:
@@ -225,7 +95,7 @@ class _Checker:
                 self.add(key, f"must be a table, written [{key}].")
         for key in ("title", "description"):
             if not isinstance(self.tables.get(key, ""), str):
-                self.add(key, f"= {_show(self.tables[key])} must be a text in quotes.")
+                self.add(key, f"= {show(self.tables[key])} must be a text in quotes.")
 
     def human(self) -> tuple[str, ...]:
         from psysim import human
@@ -307,7 +177,7 @@ class _Checker:
             try:
                 base = kind.Parameters.model_validate(given | varied).model_dump()
             except pydantic.ValidationError as error:
-                for problem in _pydantic_problems(error, "stimulus", kind.Parameters, skip=[str(tracks)]):
+                for problem in pydantic_problems(error, "stimulus", kind.Parameters, skip=[str(tracks)]):
                     key = keys.get(problem.key.removeprefix("stimulus."), problem.key)
                     if Problem(key, problem.message) not in self.problems:
                         self.add(key, problem.message)
@@ -344,7 +214,7 @@ class _Checker:
             self.add("procedure.tracks", f"is missing: which variable is tracked? This stimulus offers: {names}.")
         elif tracks not in kind.tracked:
             hint = did_you_mean(tracks, kind.tracked)
-            self.add("procedure.tracks", f"= {_show(tracks)} cannot be tracked. This stimulus offers: {names}.{hint}")
+            self.add("procedure.tracks", f"= {show(tracks)} cannot be tracked. This stimulus offers: {names}.{hint}")
         else:
             return kind.tracked[tracks]
         return None
@@ -394,7 +264,7 @@ class _Checker:
         if decision not in registry:
             hint = did_you_mean(decision, registry.names())
             known = ", ".join(registry.names())
-            self.add(f"{key}.decision", f"= {_show(decision)} is not known. Known: {known}.{hint}")
+            self.add(f"{key}.decision", f"= {show(decision)} is not known. Known: {known}.{hint}")
             return None
         kind = registry.get(decision)
         settings = self.settings(kind.Settings, entry, key)
@@ -420,7 +290,7 @@ class _Checker:
             self.add(f"{key}.model", f"is missing. Known: {known}.")
         elif name not in registry:
             hint = did_you_mean(name, registry.names())
-            self.add(f"{key}.model", f"= {_show(name)} is not known. Known: {known}.{hint}")
+            self.add(f"{key}.model", f"= {show(name)} is not known. Known: {known}.{hint}")
         else:
             import inspect
 

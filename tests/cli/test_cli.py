@@ -87,6 +87,15 @@ def test_run_report_info(file: Path) -> None:
     assert "<html" in Path("runs/experiment.html").read_text()
 
 
+def test_export(file: Path) -> None:
+    call("run", file, "--tracks", 1)
+    assert call("export", "runs/experiment.zarr", "all.nc").strip() == "all.nc"
+    tables = call("export", "runs/experiment.zarr", "all.csv").split()
+    assert all(Path(table).read_text().startswith("condition") for table in tables)
+    assert "exists" in call("export", "runs/experiment.zarr", "all.nc", code=2)
+    assert "'.nc'" in call("export", "runs/experiment.zarr", "all.xlsx", code=2)
+
+
 def test_out_may_be_a_folder_or_a_name(file: Path) -> None:
     call("run", file, "--out", "elsewhere", "--tracks", 1)
     assert store.state_of("elsewhere/experiment.zarr") == "complete"
