@@ -112,7 +112,10 @@ def set_ordinate(ax: Axes, table: pd.DataFrame, unit: str, downwards: bool) -> N
         return
     low, high = float(values.min()), float(values.max())
     if unit.startswith("dB") and high - low < SMALLEST_SPAN_DB:
-        low, high = (low + high - SMALLEST_SPAN_DB) / 2, (low + high + SMALLEST_SPAN_DB) / 2
+        if unit == "dB" and low >= 0 and high < SMALLEST_SPAN_DB / 2:  # small increments: seen against zero
+            low, high = 0.0, max(high, 1.0)
+        else:
+            low, high = (low + high - SMALLEST_SPAN_DB) / 2, (low + high + SMALLEST_SPAN_DB) / 2
     margin = 0.06 * (high - low) or 1.0
     if downwards:
         ax.set_ylim(high + margin, low - (margin if low < TMTF_TOP_DB else 0.0))
