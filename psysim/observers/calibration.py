@@ -7,6 +7,7 @@ experiments.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -194,6 +195,17 @@ def stored(facts: Mapping[str, Any], compute: Callable[[], float]) -> tuple[floa
     except OSError:
         pass  # a read-only home: the value is in the result's provenance all the same
     return value, False
+
+
+@functools.cache
+def code_digest() -> str:
+    """Return a digest of the code that a calibration runs through: a changed model is calibrated anew."""
+    root = Path(__file__).parents[1]
+    digest = hashlib.sha256((root / "units.py").read_bytes())
+    for room in ("models", "observers", "ops", "stages", "stimuli"):
+        for path in sorted((root / room).glob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def cache_folder() -> Path:

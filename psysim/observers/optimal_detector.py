@@ -11,7 +11,7 @@ from torch import Tensor
 from psysim import ops
 from psysim.errors import CalibrationError, SpecError
 from psysim.observers.base import Observer, ObserverSettings, TrainingSounds, register
-from psysim.observers.calibration import IntensityTask, calibrate_intensity, stored, task_facts
+from psysim.observers.calibration import IntensityTask, calibrate_intensity, code_digest, stored, task_facts
 from psysim.units import erb_number
 
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ class OptimalDetector(Observer):
             "model_parameters": model.parameters_dict(),
             "task": task_facts(self.task),
             "psysim": __version__,
+            "code": code_digest(),
         }
         value, _ = stored(facts, lambda: calibrate_intensity(model, self.task))
         self.internal_noise_std = value

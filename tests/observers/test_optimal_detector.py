@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from psysim import ops, stimuli
+from psysim import __version__, ops, stimuli
 from psysim.errors import CalibrationError, SpecError
 from psysim.models import Dau1997
 from psysim.observers import OptimalDetector, Trial
@@ -256,4 +256,10 @@ def test_calibration_facts_are_reported(tmp_path, monkeypatch) -> None:
     assert facts["internal_noise_std"] == detector.internal_noise_std > 0
     assert facts["model"] == "Dau1997"
     assert facts["task"]["level_db_spl"] == 60.0
+    assert facts["psysim"] == __version__
+    assert len(facts["code"]) == 16
+    monkeypatch.setattr("psysim.observers.optimal_detector.code_digest", lambda: "another version")
+    again = _detector()
+    again.calibrate()
+    assert len(list((tmp_path / "calibration").glob("*.json"))) == 2  # changed code is calibrated anew
     assert _detector(internal_noise_std=2.0).calibration["status"] == "given"
