@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 
 from psysim.errors import StoreError
+from psysim.experiments.devices import pick
 from psysim.experiments.recording import Recorder, build_dataset, provenance
 from psysim.experiments.sounds import Sounds
 from psysim.experiments.spec import ExperimentSpec
@@ -32,7 +33,7 @@ from psysim.results import store
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["Progress", "choose_batch", "make_observer", "make_procedure", "resolve_device", "run"]
+__all__ = ["Progress", "choose_batch", "make_observer", "make_procedure", "run"]
 
 #: Lanes per step when nothing else limits them: beyond this the kernels are busy and steps only get longer.
 DEFAULT_BATCH = 64
@@ -67,19 +68,6 @@ class Progress:
     trials_done: int
     trials_new: int
     elapsed_s: float
-
-
-def resolve_device(name: str) -> str:
-    """Return the device to use for "auto", "cpu" or "cuda".
-
-    Raises
-    ------
-    SpecError
-        If "cuda" is asked for and there is no usable CUDA device.
-    """
-    from psysim.experiments.devices import pick
-
-    return pick(name)
 
 
 def make_procedure(spec: ExperimentSpec) -> Procedure:
@@ -152,7 +140,7 @@ def run(
     CalibrationError
         If an observer cannot be calibrated or has no template.
     """
-    device = resolve_device(device or spec.engine.device)
+    device = pick(device or spec.engine.device)
     if resume and out is not None and store.state_of(out) == "complete":
         return _finished(spec, Path(out))
     with Recorder.start(spec, out, resume) as recorder:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from psysim.experiments.engine import choose_batch, make_observer, make_procedure, resolve_device
+from psysim.experiments.devices import pick
+from psysim.experiments.engine import choose_batch, make_observer, make_procedure
 from psysim.experiments.sounds import Sounds
 from psysim.experiments.spec import ExperimentSpec
 
@@ -83,7 +84,7 @@ def expected_trials(spec: ExperimentSpec, n_lanes: int = 200) -> float:
 
 def plan(spec: ExperimentSpec, device: str | None = None, probe: int = 2) -> Plan:
     """Estimate what a run would cost; the sound of ``probe`` trials is generated and modelled to time it."""
-    device = resolve_device(device or spec.engine.device)
+    device = pick(device or spec.engine.device)
     trials = expected_trials(spec)
     n_conditions = len(spec.conditions)
     tracks = n_conditions * spec.run.n_tracks

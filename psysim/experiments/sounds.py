@@ -47,22 +47,32 @@ class Sounds:
         self._observer = observer
         self._stimulus = stimuli.get(spec.stimulus_kind)()
         self._tracked = self._stimulus.tracked[spec.tracks]
-        self._numeric, self._options = self._columns()
+        self._numeric, self._groups = self._columns()
         self.n_samples = self._longest()
 
     # -- parameters ------------------------------------------------------------------------------------------------
 
-    def _columns(self) -> tuple[dict[str, Tensor], dict[str, list[Any]]]:
-        """Split the factors into numeric columns (n_conditions,) and options, which cannot vary within a batch."""
+    def _columns(self) -> tuple[dict[str, Tensor], list[tuple[dict[str, Any], Tensor]]]:
+        """Split the factors into numeric columns (n_conditions,) and options, which cannot vary within a batch.
+
+        Options come as groups: their values, and the conditions that have them.
+        """
         numeric: dict[str, Tensor] = {}
-        options: dict[str, list[Any]] = {}
+        options: list[str] = []
         for name in self.spec.factors:
             values = [condition[name] for condition in self.spec.conditions]
             if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
                 numeric[name] = torch.tensor(values, dtype=torch.float64, device=self.device)
             else:
-                options[name] = values
-        return numeric, options
+                options.append(name)
+        members: dict[tuple[Any, ...], list[int]] = {}
+        for index, condition in enumerate(self.spec.conditions):
+            members.setdefault(tuple(condition[name] for name in options), []).append(index)
+        groups = [
+            (dict(zip(options, values, strict=True)), torch.tensor(indices, device=self.device))
+            for values, indices in members.items()
+        ]
+        return numeric, groups
 
     def _longest(self) -> int:
         """Return the length of all sounds: that of the longest condition, at any level that a track can reach."""
@@ -82,19 +92,12 @@ class Sounds:
 
         Rows of conditions that differ in an option (a text or a switch) are generated group by group.
         """
-        if not self._options:
-            return self._generate_alike(condition, level, is_target, keys, rove_db, {})
+        if len(self._groups) == 1:
+            return self._generate_alike(condition, level, is_target, keys, rove_db, self._groups[0][0])
         sounds = torch.zeros((len(condition), self.n_samples), dtype=self.dtype, device=self.device)
-        combinations = {tuple(values[c] for values in self._options.values()): None for c in range(self.n_conditions)}
-        for combination in combinations:
-            members = [
-                c
-                for c in range(self.n_conditions)
-                if tuple(values[c] for values in self._options.values()) == combination
-            ]
-            rows = torch.isin(condition, torch.tensor(members, device=self.device)).nonzero()[:, 0]
+        for chosen, members in self._groups:
+            rows = torch.isin(condition, members).nonzero()[:, 0]
             if len(rows):
-                chosen = dict(zip(self._options, combination, strict=True))
                 rove = None if rove_db is None else rove_db[rows]
                 sounds[rows] = self._generate_alike(
                     condition[rows], level[rows], is_target[rows], keys[rows], rove, chosen

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -213,8 +213,3 @@ def cache_folder() -> Path:
     import platformdirs
 
     return Path(os.environ.get("PSYSIM_CACHE_DIR") or platformdirs.user_cache_dir("psysim")) / "calibration"
-
-
-def task_facts(task: IntensityTask) -> dict[str, Any]:
-    """Return the task as JSON-able facts."""
-    return asdict(task)

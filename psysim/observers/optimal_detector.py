@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
@@ -11,7 +12,7 @@ from torch import Tensor
 from psysim import ops
 from psysim.errors import CalibrationError, SpecError
 from psysim.observers.base import Observer, ObserverSettings, TrainingSounds, register
-from psysim.observers.calibration import IntensityTask, calibrate_intensity, code_digest, stored, task_facts
+from psysim.observers.calibration import IntensityTask, calibrate_intensity, code_digest, stored
 from psysim.units import erb_number
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class OptimalDetector(Observer):
             "model": type(model).__name__,
             "n_channels": len(model.fc),
             "model_parameters": model.parameters_dict(),
-            "task": task_facts(self.task),
+            "task": asdict(self.task),
             "psysim": __version__,
             "code": code_digest(),
         }
