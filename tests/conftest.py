@@ -10,6 +10,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as psysim does; here befo
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
+
+# The same examples on every run; `pytest --hypothesis-profile=default` searches for new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(autouse=True)

@@ -122,7 +122,7 @@ def test_transforms_do_not_depend_on_the_batch(n: int) -> None:
 def test_fast_length(n: int) -> None:
     m = fast_length(n)
     assert m >= n
-    assert m <= max(8, 1.09 * n)
+    assert 11 * m <= 12 * n or m <= 8  # the largest gap up to 200,000, by exhaustion: 12 for 11
     rest = m
     for prime in (2, 3, 5, 7):
         while rest % prime == 0:
