@@ -24,14 +24,11 @@ import torch
 from torch import Tensor
 
 from psysim.errors import SpecError, check_range
-from psysim.ops import _adaptation_cpu
-from psysim.ops.base import CPU_ACCEPTS, DispatchTable, Form, check_coefficient, check_signal, on_cpu
+from psysim.ops.base import check_coefficient, check_signal, forms_of
 
 __all__ = ["FORMS", "adaptation_loops", "reference"]
 
-FORMS = DispatchTable(
-    "adaptation_loops", [Form("numba", CPU_ACCEPTS, on_cpu, _adaptation_cpu.forward, _adaptation_cpu.backward)]
-)
+FORMS = forms_of("adaptation_loops", "adaptation")
 
 
 def adaptation_loops(x: Tensor, decay: Tensor, minimum: Tensor, limit: float | Tensor) -> Tensor:

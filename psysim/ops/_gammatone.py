@@ -20,14 +20,11 @@ import torch
 from torch import Tensor
 
 from psysim.errors import SpecError, check_range
-from psysim.ops import _gammatone_cpu
-from psysim.ops.base import CPU_ACCEPTS, DispatchTable, Form, check_coefficient, check_signal, complex_of, on_cpu
+from psysim.ops.base import check_coefficient, check_signal, complex_of, forms_of
 
 __all__ = ["FORMS", "gammatone", "reference"]
 
-FORMS = DispatchTable(
-    "gammatone", [Form("numba", CPU_ACCEPTS, on_cpu, _gammatone_cpu.forward, _gammatone_cpu.backward)]
-)
+FORMS = forms_of("gammatone", "gammatone")
 
 
 def gammatone(x: Tensor, decay: Tensor, angle: Tensor, order: int = 4, complex_output: bool = False) -> Tensor:

@@ -17,14 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from psysim.ops import _modulation_cpu, _sosfilt
-from psysim.ops.base import CPU_ACCEPTS, DispatchTable, Form, check_coefficient, check_signal, complex_of, on_cpu
+from psysim.ops import _sosfilt
+from psysim.ops.base import check_coefficient, check_signal, complex_of, forms_of
 
 __all__ = ["FORMS", "modulation_bank", "reference"]
 
-FORMS = DispatchTable(
-    "modulation_bank", [Form("numba", CPU_ACCEPTS, on_cpu, _modulation_cpu.forward, _modulation_cpu.backward)]
-)
+FORMS = forms_of("modulation_bank", "modulation")
 
 
 def modulation_bank(

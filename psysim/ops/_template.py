@@ -18,14 +18,11 @@ import torch
 from torch import Tensor
 
 from psysim.errors import SpecError
-from psysim.ops import _template_cpu
-from psysim.ops.base import CPU_ACCEPTS, DispatchTable, Form, check_coefficient, check_signal, on_cpu
+from psysim.ops.base import check_coefficient, check_signal, forms_of
 
 __all__ = ["FORMS", "reference", "template_product"]
 
-FORMS = DispatchTable(
-    "template_product", [Form("numba", CPU_ACCEPTS, on_cpu, _template_cpu.forward, _template_cpu.backward)]
-)
+FORMS = forms_of("template_product", "template")
 
 
 def template_product(x: Tensor, templates: Tensor, index: Tensor) -> Tensor:

@@ -1,13 +1,16 @@
-"""What the operators share: argument checks at the public door, and the dispatch table.
+"""What the operators share: argument checks at the public door, states, and the dispatch table.
 
-Each operator keeps one `DispatchTable`. A `Form` is one implementation (numba on the CPU; Triton on CUDA joins
-here) with a rule that says when it applies; forms are tried in order. If none applies the call fails and the message
-says what would have worked: nothing falls back silently to a form that is a thousand times slower.
+Each operator keeps one `DispatchTable`. A `Form` is one implementation (numba on the CPU, Triton on CUDA) with a rule
+that says when it applies; forms are tried in order. If none applies the call fails and the message says what would have
+worked: nothing falls back silently to a form that is a thousand times slower.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +19,19 @@ from torch import Tensor
 
 from psysim.errors import SpecError
 
-__all__ = ["CPU_ACCEPTS", "DispatchTable", "Form", "check_coefficient", "check_signal", "complex_of", "on_cpu"]
+__all__ = [
+    "DispatchTable",
+    "Form",
+    "check_coefficient",
+    "check_signal",
+    "complex_of",
+    "forms_of",
+    "initial_state",
+    "on_cpu",
+    "using",
+]
 
 SIGNAL_DTYPES = (torch.float32, torch.float64)
-CPU_ACCEPTS = "float32 or float64 on device 'cpu'"
 
 
 @dataclass(frozen=True)
@@ -34,15 +46,38 @@ class Form:
         What the form accepts, in words; shown when no form applies.
     applies : callable
         ``applies(x) -> bool`` for the signal tensor.
-    forward, backward : callable
-        The implementation and its gradient; called with the operator's arguments.
+    module : str
+        Module with the functions ``forward`` and ``backward``; imported when first used, so that a CPU run never loads
+        Triton.
     """
 
     name: str
     accepts: str
     applies: Callable[[Tensor], bool]
-    forward: Callable[..., Any]
-    backward: Callable[..., Any]
+    module: str
+
+    @property
+    def forward(self) -> Callable[..., Any]:
+        """The implementation."""
+        return importlib.import_module(self.module).forward
+
+    @property
+    def backward(self) -> Callable[..., Any]:
+        """Its gradient."""
+        return importlib.import_module(self.module).backward
+
+
+_forced: ContextVar[str | None] = ContextVar("form of the operators", default=None)
+
+
+@contextmanager
+def using(name: str) -> Iterator[None]:
+    """Use the form called ``name`` whatever the device: how tests run the Triton forms in Triton's interpreter."""
+    token = _forced.set(name)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
 
 
 @dataclass
@@ -68,8 +103,9 @@ class DispatchTable:
         SpecError
             If none applies; the message names dtype and device, and what would be accepted.
         """
+        forced = _forced.get()
         for form in self.forms:
-            if form.applies(x):
+            if form.name == forced or (forced is None and form.applies(x)):
                 return form
         accepted = "; ".join(f"{form.name}: {form.accepts}" for form in self.forms)
         raise SpecError(
@@ -78,9 +114,33 @@ class DispatchTable:
         )
 
 
+def forms_of(op: str, module: str) -> DispatchTable:
+    """Return the usual table: numba in ``psysim.ops.cpu`` and Triton in ``psysim.ops.cuda``, in modules of one name."""
+    return DispatchTable(
+        op,
+        [
+            Form("numba", "float32 or float64 on device 'cpu'", on_cpu, f"psysim.ops.cpu.{module}"),
+            Form("triton", "float32 or float64 on device 'cuda'", on_cuda, f"psysim.ops.cuda.{module}"),
+        ],
+    )
+
+
 def on_cpu(x: Tensor) -> bool:
     """Tell whether ``x`` is a float32 or float64 CPU tensor: the rule of all numba forms."""
     return x.device.type == "cpu" and x.dtype in SIGNAL_DTYPES
+
+
+def on_cuda(x: Tensor) -> bool:
+    """Tell whether ``x`` is a float32 or float64 CUDA tensor: the rule of all Triton forms."""
+    return x.device.type == "cuda" and x.dtype in SIGNAL_DTYPES
+
+
+def initial_state(op: str, state: Tensor | None, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Return the state that the caller passed, checked, or zeros: float64 of ``shape`` on the device of ``like``."""
+    if state is None:
+        return torch.zeros(shape, dtype=torch.float64, device=like.device)
+    check_coefficient(op, "state", state, [shape], like)
+    return state
 
 
 def complex_of(dtype: torch.dtype) -> torch.dtype:

@@ -12,20 +12,36 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from psysim import ops
 from psysim.errors import SpecError
-from psysim.ops.base import DispatchTable, Form
+from psysim.ops.base import DispatchTable, Form, using
 
 
 def make(
     case: Any, batch: int = 2, channels: int = 3, samples: int = 40, dtype: Any = torch.float64, **options: Any
 ) -> Any:
     return case.inputs(np.random.default_rng(7), batch, channels, samples, dtype) | options
+
+
+def with_state(case: Any, inputs: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+    """Add a state to start from and ask for the one at the end, if the operator has states."""
+    if case.state_size is None:
+        return inputs
+    x = inputs["x"]
+    channels = x.shape[1] if x.ndim == 3 else case.run(**inputs).shape[1]
+    shape = (x.shape[0], channels, case.state_size(inputs))
+    return inputs | {"state": case.make_state(rng, shape, inputs), "return_state": True}
+
+
+def parts(result: Any) -> list[Tensor]:
+    """Output and, if there is one, end state, complex numbers as pairs."""
+    values = result if isinstance(result, tuple) else (result,)
+    return [torch.view_as_real(v) if v.is_complex() else v for v in values]
 
 
 def rows(case: Any, inputs: dict[str, Any], index: list[int]) -> dict[str, Any]:
@@ -116,6 +132,76 @@ def test_gradients_agree_with_those_of_the_definition(
         assert (ours - theirs).abs().max() <= bound * theirs.abs().max(), name
 
 
+@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    batch=st.sampled_from([1, 2]),
+    channels=st.sampled_from([1, 2, 9]),
+    samples=st.sampled_from([1, 7, 8, 19]),
+    seed=st.integers(0, 2**32),
+    choice=st.integers(0, 2),
+)
+@example(batch=1, channels=1, samples=1, seed=0, choice=0)
+def test_states_and_gradients_agree_with_the_definition_in_every_form(
+    case: Any, form: str, dtype: Any, batch: int, channels: int, samples: int, seed: int, choice: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    options = case.options[choice % len(case.options)]
+    inputs = with_state(case, case.inputs(rng, batch, channels, samples, dtype) | options, rng)
+    names = (*case.differentiable, *(("state",) if "state" in inputs else ()))
+    leaves = {name: inputs[name].clone().requires_grad_() for name in names}
+    outcomes = []
+    for function in (case.run, case.reference):
+        values = parts(function(**(inputs | leaves)))
+        loss: Any = 0.0
+        for value in values:
+            weight = torch.sin(1.0 + torch.arange(value.numel(), dtype=torch.float64)).reshape(value.shape)
+            loss = loss + (value * weight.to(value.dtype)).sum() / (1.0 + value.detach().abs().max())
+        slopes = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+        outcomes.append([v.detach() for v in values] + list(slopes))
+    # Outputs as in test_form_agrees_with_definition, gradients as in the test after it
+    tight = dtype == torch.float64
+    bounds = [1e-10 if tight else case.float32_error] * len(values) + [1e-9 if tight else 1e-6] * len(names)
+    for ours, theirs, bound, what in zip(*outcomes, bounds, ["y", "end", *names][-len(bounds) :], strict=True):
+        assert (ours - theirs).abs().max() <= bound * theirs.abs().max(), what
+
+
+@pytest.mark.parametrize("cuts", [(1,), (7, 8), (64, 65, 128), (40, 99)])
+def test_blocks_equal_one_pass(case: Any, dtype: Any, cuts: tuple[int, ...]) -> None:
+    if case.state_size is None:
+        pytest.skip("the operator has no state")
+    for options in case.options:
+        inputs = make(case, batch=3, channels=5, samples=150, dtype=dtype, **options)
+        whole, end = case.run(**inputs, return_state=True)
+        assert same(whole, case.run(**inputs))
+        pieces, state = [], None
+        for block in inputs["x"].tensor_split(cuts, -1):
+            piece, state = case.run(**(inputs | {"x": block}), state=state, return_state=True)
+            pieces.append(piece)
+        assert same(torch.cat(pieces, -1), whole)
+        assert same(state, end)
+
+
+def test_blocks_equal_one_pass_in_tritons_form(case: Any) -> None:
+    if case.state_size is None:
+        pytest.skip("the operator has no state")
+    inputs = make(case, samples=17)
+    with using("triton"):
+        whole, end = case.run(**inputs, return_state=True)
+        first, state = case.run(**(inputs | {"x": inputs["x"][..., :9]}), return_state=True)
+        last, state = case.run(**(inputs | {"x": inputs["x"][..., 9:]}), state=state, return_state=True)
+    assert same(torch.cat([first, last], -1), whole)
+    assert same(state, end)
+
+
+def test_a_wrong_state_is_refused(case: Any) -> None:
+    if case.state_size is None:
+        pytest.skip("the operator has no state")
+    inputs = with_state(case, make(case), np.random.default_rng(1))
+    for wrong in (inputs["state"][:1], inputs["state"].float(), inputs["state"].tolist()):
+        with pytest.raises(SpecError, match="state"):
+            case.run(**(inputs | {"state": wrong}))
+
+
 def test_opcheck(case: Any) -> None:
     for options in case.options:
         inputs = make(case, samples=6, **options)
@@ -132,7 +218,7 @@ def test_opcheck(case: Any) -> None:
             y = case.run(**(inputs | {"x": leaf}))
             y = torch.view_as_real(y) if y.is_complex() else y
             y.sum().backward()
-        assert [func.name() for func, _ in recorded] == [f"psysim::{case.name}", f"psysim::{case.name}_backward"]
+        assert [func.name() for func, _ in recorded] == [f"psysim::{case.op}", f"psysim::{case.op}_backward"]
         for func, args in recorded:
             args = [a.detach() if isinstance(a, Tensor) else a for a in args]
             if not func.name().endswith("backward"):
@@ -166,6 +252,19 @@ def test_a_row_does_not_depend_on_its_batch(case: Any, dtype: Any) -> None:
         part = rows(case, inputs, chosen)
         assert same(case.run(**part), everything[chosen])
         assert same(gradient(case, part), slopes[chosen])
+
+
+def test_tritons_form_treats_rows_alone(case: Any, dtype: Any) -> None:
+    inputs = make(case, batch=5, samples=10, dtype=dtype)
+    with using("triton"):
+        everything = case.run(**inputs)
+        assert same(case.run(**rows(case, inputs, [3, 1])), everything[[3, 1]])
+        inputs["x"][2, ..., 4] = float("nan")
+        spoilt = case.run(**inputs)
+    assert same(spoilt[[0, 1, 3, 4]], everything[[0, 1, 3, 4]])
+    if spoilt.ndim > 1:
+        assert same(spoilt[2, ..., :4], everything[2, ..., :4])
+    assert spoilt[2].isnan().any()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -235,7 +334,7 @@ def test_a_wrong_signal_is_refused(case: Any, mistake: str) -> None:
     inputs = make(case)
     with pytest.raises(SpecError, match=message) as caught:
         case.run(**(inputs | {"x": change(inputs["x"])}))
-    assert f"ops.{case.name}" in str(caught.value)
+    assert f"ops.{case.op}" in str(caught.value)
 
 
 def test_a_wrong_coefficient_is_refused(case: Any) -> None:
@@ -252,7 +351,7 @@ def test_a_wrong_coefficient_is_refused(case: Any) -> None:
 
 
 def test_no_form_names_what_would_work() -> None:
-    table = DispatchTable("gammatone", [Form("numba", "float32 on device 'cpu'", lambda _: False, print, print)])
+    table = DispatchTable("gammatone", [Form("numba", "float32 on device 'cpu'", lambda _: False, "nowhere")])
     with pytest.raises(SpecError, match=r"float64 on device 'meta'.*Accepted: numba: float32 on device 'cpu'"):
         table.select(torch.empty(1, dtype=torch.float64, device="meta"))
 

@@ -29,7 +29,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
-from psysim.ops._simd import LANES, absolute, load, load_transposed, select, store, store_transposed
+from psysim.ops.cpu.simd import LANES, absolute, load, load_transposed, select, store, store_transposed
 
 __all__ = [
     "LANES",
@@ -40,9 +40,11 @@ __all__ = [
     "flush",
     "kernel",
     "lane_rows",
+    "read_state",
     "read_tile",
     "run_blocks",
     "scratch",
+    "write_state",
     "write_tile",
 ]
 
@@ -51,7 +53,7 @@ TINY = 1e-290  # states below are set to zero between tiles: a decaying tail mus
 _ALIGN = 64 // 4
 
 # Numba compares only the kernel's own file with its cache; an edit of any other kernel file must count as well.
-_SOURCES = tuple(sorted((path.name, path.stat().st_mtime_ns) for path in Path(__file__).parent.glob("_*.py")))
+_SOURCES = tuple(sorted((path.name, path.stat().st_mtime_ns) for path in Path(__file__).parent.glob("*.py")))
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -100,6 +102,24 @@ def write_tile(array, offsets, start, count, tile):
     for t in range(whole, count):
         for lane in range(LANES):
             array[offsets[lane] + start + t] = tile[t * LANES + lane]
+
+
+@kernel
+def read_state(array, rows, size, like):
+    """Copy the states ``(rows, size)`` of a block's rows to vectors over the lanes, in the dtype of ``like``."""
+    out = scratch(size * LANES, like)
+    for lane in range(LANES):
+        for k in range(size):
+            out[k * LANES + lane] = array[rows[lane] * size + k]
+    return out
+
+
+@kernel
+def write_state(array, rows, size, state):
+    """Copy vectors over the lanes back to the states of a block's rows: the inverse of `read_state`."""
+    for lane in range(LANES):
+        for k in range(size):
+            array[rows[lane] * size + k] = state[k * LANES + lane]
 
 
 @kernel

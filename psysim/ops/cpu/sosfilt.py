@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from psysim.ops._simd import LANES, load, store
-from psysim.ops._tiles import (
+from psysim.ops.cpu.simd import LANES, load, store
+from psysim.ops.cpu.tiles import (
     TILE,
     blocks_of,
     empty,
@@ -20,9 +20,11 @@ from psysim.ops._tiles import (
     flush,
     kernel,
     lane_rows,
+    read_state,
     read_tile,
     run_blocks,
     scratch,
+    write_state,
     write_tile,
 )
 
@@ -100,36 +102,42 @@ def _lane_coefficients(coef, rows, channels, sections):
 
 
 @kernel
-def _forward(block, x, coef, channels, sections, samples, out):
+def _forward(block, x, coef, channels, sections, samples, begin, out, end):
     rows = lane_rows(block, x.size // samples)
     lanes = _lane_coefficients(coef, rows, channels, sections)
     offsets = rows * samples
-    tile, state, none = scratch(TILE * LANES, coef), scratch(2 * sections * LANES, coef), scratch(LANES, coef)
+    tile, none = scratch(TILE * LANES, coef), scratch(LANES, coef)
+    state = read_state(begin, rows, 2 * sections, coef)
     for start in range(0, samples, TILE):
         count = min(TILE, samples - start)
         read_tile(x, offsets, start, count, tile)
         sections_advance(tile, count, lanes, state, none)
         flush(state)
         write_tile(out, offsets, start, count, tile)
+    write_state(end, rows, 2 * sections, state)
 
 
-def forward(x: Tensor, coef: Tensor) -> Tensor:
+def forward(x: Tensor, coef: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """Run the operator on the CPU; ``coef`` (1 or F, S, 5)."""
-    out = empty(x.shape, x.dtype)
-    rows = x.shape[0] * x.shape[1]
-    run_blocks(_forward, blocks_of(rows), flat(x), flat(coef), coef.shape[0], coef.shape[1], x.shape[2], flat(out))
-    return out
+    out, end = empty(x.shape, x.dtype), torch.empty(state.shape, dtype=state.dtype)
+    sizes = coef.shape[0], coef.shape[1], x.shape[2]
+    blocks = blocks_of(x.shape[0] * x.shape[1])
+    run_blocks(_forward, blocks, flat(x), flat(coef), *sizes, flat(state), flat(out), flat(end))
+    return out, end
 
 
 @kernel
-def _backward(block, x, coef, channels, sections, samples, grad, learn, grad_x, grad_coef):
+def _backward(
+    block, x, coef, channels, sections, samples, begin, grad, grad_end, learn, grad_x, grad_coef, grad_begin
+):
     count_rows = grad.size // samples
     rows = lane_rows(block, count_rows)
     lanes = _lane_coefficients(coef, rows, channels, sections)
     offsets = rows * samples
     tile, output = scratch(TILE * LANES, coef), scratch(TILE * LANES, coef)
     size = 2 * sections * LANES
-    state, adjoint, sums = scratch(size, coef), scratch(size, coef), scratch(5 * sections * LANES, coef)
+    state, adjoint = read_state(begin, rows, 2 * sections, coef), read_state(grad_end, rows, 2 * sections, coef)
+    sums = scratch(5 * sections * LANES, coef)
     tiles = (samples + TILE - 1) // TILE
     history = scratch(sections * TILE * LANES if learn else LANES, coef)
     starts = scratch(tiles * size if learn else LANES, coef)
@@ -152,18 +160,21 @@ def _backward(block, x, coef, channels, sections, samples, grad, learn, grad_x, 
         sections_retreat(tile, output, count, lanes, adjoint, history, sums)
         flush(adjoint)
         write_tile(grad_x, offsets, start, count, tile)
+    write_state(grad_begin, rows, 2 * sections, adjoint)
     for lane in range(LANES):
         for k in range(5 * sections):
             grad_coef[rows[lane] * 5 * sections + k] = sums[k * LANES + lane]
 
 
-def backward(grad: Tensor, x: Tensor, coef: Tensor, learn: bool) -> tuple[Tensor, Tensor]:
-    """Gradients with respect to ``x`` and, if ``learn``, to ``coef``."""
+def backward(
+    grad: Tensor, grad_end: Tensor, x: Tensor, coef: Tensor, state: Tensor, learn: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients with respect to ``x``, if ``learn`` to ``coef``, and to ``state``."""
     batch, channels, samples = x.shape
-    grad_x = empty(x.shape, x.dtype)
+    grad_x, grad_begin = empty(x.shape, x.dtype), torch.empty(state.shape, dtype=state.dtype)
     grad_coef = torch.zeros((batch, channels, *coef.shape[1:]), dtype=torch.float64)
     sizes = coef.shape[0], coef.shape[1], samples
-    arrays = flat(x), flat(coef), *sizes, flat(grad), learn, flat(grad_x), flat(grad_coef)
-    run_blocks(_backward, blocks_of(batch * channels), *arrays)
+    arrays = flat(x), flat(coef), *sizes, flat(state), flat(grad), flat(grad_end), learn
+    run_blocks(_backward, blocks_of(batch * channels), *arrays, flat(grad_x), flat(grad_coef), flat(grad_begin))
     total = grad_coef.sum(0)
-    return grad_x, total if coef.shape[0] > 1 else total.sum(0, keepdim=True)
+    return grad_x, total if coef.shape[0] > 1 else total.sum(0, keepdim=True), grad_begin

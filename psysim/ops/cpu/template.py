@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from psysim.errors import SpecError
-from psysim.ops._simd import LANES, convert, load, splat, store
-from psysim.ops._tiles import empty, flat, kernel, run_blocks, scratch
+from psysim.ops.cpu.simd import LANES, convert, load, splat, store
+from psysim.ops.cpu.tiles import empty, flat, kernel, run_blocks, scratch
 
 __all__ = ["backward", "forward"]
 

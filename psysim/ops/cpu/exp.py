@@ -16,7 +16,7 @@ from typing import Any
 from numba import types
 from numba.extending import overload
 
-from psysim.ops._simd import Vector, power_of_two, round_even, select
+from psysim.ops.cpu.simd import Vector, power_of_two, round_even, select
 
 __all__ = ["exp"]
 

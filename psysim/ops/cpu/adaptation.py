@@ -15,9 +15,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from psysim.ops._exp import exp
-from psysim.ops._simd import LANES, any_lane, load, select, splat, store
-from psysim.ops._tiles import (
+from psysim.ops.cpu.exp import exp
+from psysim.ops.cpu.simd import LANES, any_lane, load, select, splat, store
+from psysim.ops.cpu.tiles import (
     TILE,
     blocks_of,
     empty,

@@ -15,9 +15,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from psysim.ops._simd import LANES, convert, load, select, splat, sqrt, store
-from psysim.ops._sosfilt_cpu import sections_advance, sections_retreat
-from psysim.ops._tiles import (
+from psysim.ops.cpu.simd import LANES, convert, load, select, splat, sqrt, store
+from psysim.ops.cpu.sosfilt import sections_advance, sections_retreat
+from psysim.ops.cpu.tiles import (
     TILE,
     blocks_of,
     empty,

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from psysim.ops._simd import LANES, load, splat, store
-from psysim.ops._tiles import (
+from psysim.ops.cpu.simd import LANES, load, splat, store
+from psysim.ops.cpu.tiles import (
     TILE,
     blocks_of,
     empty,

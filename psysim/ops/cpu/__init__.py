@@ -1,0 +1,1 @@
+"""CPU forms of the operators: numba kernels on explicit vectors over lanes."""
