@@ -9,7 +9,7 @@ With minimum level ``m``, loops ``j = 1 ... N`` and states ``s_j[-1] = m^(1/2^j)
     output = (t - m^(1/2^N)) 100 / (1 - m^(1/2^N)),     M_j = (1 - s_j[-1]^2) limit - 1
 
 The update by increments matters in float32: a s + (1 - a) t drifts by up to 0.5 model units.
-Shapes: ``x`` and output (B, F, T), ``decay`` (N,), ``minimum`` (1,) or (F,). Forms: numba on the CPU.
+Shapes: ``x`` and output (B, F, T), ``decay`` (N,), ``minimum`` (1,) or (F,), state (B, F, N): s_j.
 """
 
 # ruff: noqa: ARG001
@@ -18,20 +18,48 @@ Shapes: ``x`` and output (B, F, T), ``decay`` (N,), ``minimum`` (1,) or (F,). Fo
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
 from psysim.errors import SpecError, check_range
-from psysim.ops.base import check_coefficient, check_signal, forms_of
+from psysim.ops.base import check_coefficient, check_signal, forms_of, initial_state
 
 __all__ = ["FORMS", "adaptation_loops", "reference"]
 
 FORMS = forms_of("adaptation_loops", "adaptation")
 
 
-def adaptation_loops(x: Tensor, decay: Tensor, minimum: Tensor, limit: float | Tensor) -> Tensor:
+@overload
+def adaptation_loops(
+    x: Tensor,
+    decay: Tensor,
+    minimum: Tensor,
+    limit: float | Tensor,
+    *,
+    state: Tensor | None = ...,
+    return_state: Literal[False] = ...,
+) -> Tensor: ...
+@overload
+def adaptation_loops(
+    x: Tensor,
+    decay: Tensor,
+    minimum: Tensor,
+    limit: float | Tensor,
+    *,
+    state: Tensor | None = ...,
+    return_state: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+def adaptation_loops(
+    x: Tensor,
+    decay: Tensor,
+    minimum: Tensor,
+    limit: float | Tensor,
+    *,
+    state: Tensor | None = None,
+    return_state: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """Pass hair-cell envelopes through a chain of adaptation loops.
 
     Parameters
@@ -45,12 +73,19 @@ def adaptation_loops(x: Tensor, decay: Tensor, minimum: Tensor, limit: float | T
     limit : float or Tensor
         Overshoot limit (10 in Dau et al. 1997, 5 in Osses and Kohlrausch 2021); values up to 1 switch it off.
         A tensor has no dimensions and may require a gradient.
+    state : Tensor, optional
+        States s_j at the start, (B, F, N), float64, above 0, as returned for the sound before; without it the loops
+        start at rest, adapted to ``minimum``.
+    return_state : bool
+        Also return the states at the end, so that a long sound can be passed block by block.
 
     Returns
     -------
     Tensor
         (B, F, T) in model units, the dtype of ``x``: 0 at rest. Differentiable with respect to ``x``, ``decay``,
-        ``minimum`` and ``limit``; where ``x`` is below the minimum its gradient is 0.
+        ``minimum``, ``limit`` and ``state``; where ``x`` is below the minimum its gradient is 0.
+    Tensor
+        Only with ``return_state``: the states at the end, (B, F, N), float64, differentiable.
 
     Raises
     ------
@@ -85,8 +120,12 @@ def adaptation_loops(x: Tensor, decay: Tensor, minimum: Tensor, limit: float | T
     start = torch.stack([minimum ** (0.5 ** (j + 1)) for j in range(len(decay))], 1)
     ceiling = (1.0 - start * start) * limit - 1.0
     rest = start[:, -1]
-    table = torch.cat([torch.stack([minimum, rest, 100.0 / (1.0 - rest)], 1), start, ceiling], 1)
-    return _op(x, 1.0 - decay, table, limited)
+    table = torch.cat([torch.stack([minimum, rest, 100.0 / (1.0 - rest)], 1), ceiling], 1)
+    shape = (*x.shape[:2], len(decay))
+    at_rest = state is None
+    state = start.expand(shape).contiguous() if at_rest else state
+    y, end = _op(x, 1.0 - decay, table, initial_state("adaptation_loops", state, shape, x), limited, at_rest)
+    return (y, end) if return_state else y
 
 
 def _is_limited(limit: float | Tensor, x: Tensor) -> bool:
@@ -99,60 +138,69 @@ def _is_limited(limit: float | Tensor, x: Tensor) -> bool:
     return limit > 1.0
 
 
-def reference(x: Tensor, decay: Tensor, minimum: Tensor, limit: float | Tensor) -> Tensor:
+def reference(
+    x: Tensor,
+    decay: Tensor,
+    minimum: Tensor,
+    limit: float | Tensor,
+    *,
+    state: Tensor | None = None,
+    return_state: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """Definition of `adaptation_loops`: a loop over time in float64, differentiable, slow."""
     start = [minimum ** (0.5 ** (j + 1)) for j in range(len(decay))]
-    ceiling = [(1.0 - s * s) * limit - 1.0 for s in start]
-    state = [s.expand(x.shape[:2]) for s in start]
+    ceiling = [(1.0 - value * value) * limit - 1.0 for value in start]
+    s = [value.expand(x.shape[:2]) for value in start] if state is None else list(state.unbind(-1))
     samples = []
     for sample in x.to(torch.float64).unbind(-1):
         t = torch.where(sample < minimum, minimum, sample)
         for j in range(len(decay)):
-            t = t / state[j]
+            t = t / s[j]
             if limit > 1.0:
                 e = torch.exp((-2.0 * (t - 1.0) / ceiling[j]).clamp(max=700.0))  # clamp: finite gradients if M < 0
                 bent = 2.0 * ceiling[j] / (1.0 + e) - (ceiling[j] - 1.0)
                 t = torch.where(t > 1.0, bent, t)
-            state[j] = state[j] + (1.0 - decay[j]) * (t - state[j])
+            s[j] = s[j] + (1.0 - decay[j]) * (t - s[j])
         samples.append(t)
     rest = start[-1][:, None]
-    return ((torch.stack(samples, -1) - rest) * (100.0 / (1.0 - rest))).to(x.dtype)
+    y = ((torch.stack(samples, -1) - rest) * (100.0 / (1.0 - rest))).to(x.dtype)
+    return (y, torch.stack(s, -1)) if return_state else y
 
 
 @torch.library.custom_op("psysim::adaptation_loops", mutates_args=())
-def _op(x: Tensor, gain: Tensor, table: Tensor, limited: bool) -> Tensor:
-    """Run the loops; ``gain`` (N,), ``table`` (1 or F, 3 + 2 N): minimum, rest, output factor, starts, ceilings."""
-    return FORMS.select(x).forward(x, gain, table, limited)
+def _op(x: Tensor, gain: Tensor, table: Tensor, state: Tensor, limited: bool, at_rest: bool) -> tuple[Tensor, Tensor]:
+    """Run the loops; ``gain`` (N,), ``table`` (1 or F, 3 + N): minimum, rest, output factor, ceilings M_j."""
+    if at_rest:  # in the numbers of the dtype: what float32 cannot hold would make silence flicker by 2e-5 model units
+        state = state.to(x.dtype).to(state.dtype)
+    return FORMS.select(x).forward(x, gain, table, state, limited)
 
 
 @torch.library.custom_op("psysim::adaptation_loops_backward", mutates_args=())
-def _op_backward(grad: Tensor, x: Tensor, gain: Tensor, table: Tensor, limited: bool) -> tuple[Tensor, Tensor, Tensor]:
-    return FORMS.select(x).backward(grad, x, gain, table, limited)
+def _op_backward(
+    grad: Tensor, grad_end: Tensor, x: Tensor, gain: Tensor, table: Tensor, state: Tensor, limited: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return FORMS.select(x).backward(grad, grad_end, x, gain, table, state, limited)
 
 
 @_op.register_fake
-def _fake(x: Tensor, gain: Tensor, table: Tensor, limited: bool) -> Tensor:
-    return x.new_empty(x.shape)
+def _fake(x: Tensor, gain: Tensor, table: Tensor, state: Tensor, limited: bool, at_rest: bool) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), state.new_empty(state.shape)
 
 
 @_op_backward.register_fake
 def _fake_backward(
-    grad: Tensor,
-    x: Tensor,
-    gain: Tensor,
-    table: Tensor,
-    limited: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return x.new_empty(x.shape), gain.new_empty(gain.shape), table.new_empty(table.shape)
+    grad: Tensor, grad_end: Tensor, x: Tensor, gain: Tensor, table: Tensor, state: Tensor, limited: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return tuple(value.new_empty(value.shape) for value in (x, gain, table, state))  # type: ignore[return-value]
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:3])
-    ctx.limited = inputs[3]
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.limited = inputs[4]
 
 
-def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return *_op_backward(grad, *ctx.saved_tensors, ctx.limited), None
+def _gradient(ctx: Any, grad: Tensor, grad_end: Tensor) -> tuple[Tensor | None, ...]:
+    return *_op_backward(grad, grad_end, *ctx.saved_tensors, ctx.limited), None, None
 
 
 _op.register_autograd(_gradient, setup_context=_save)

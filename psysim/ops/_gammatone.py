@@ -6,7 +6,8 @@ With ``d`` the decay and ``w`` the angle of a channel, for sample ``n`` and stag
     y_k[n] = (1 - d) y_{k-1}[n] + d exp(-i w) y_k[n-1]
 
 Multiplying the poles out, as is often done, costs 5e-7 of the peak in float64 and is unstable in float32.
-Shapes: ``x`` (B, T), ``decay`` and ``angle`` (F,), output (B, F, T). Forms: numba on the CPU.
+Shapes: ``x`` (B, T), ``decay`` and ``angle`` (F,), output (B, F, T), state (B, F, 2 order): real and imaginary part of
+each y_k.
 """
 
 # ruff: noqa: ARG001
@@ -14,20 +15,51 @@ Shapes: ``x`` (B, T), ``decay`` and ``angle`` (F,), output (B, F, T). Forms: num
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
 from psysim.errors import SpecError, check_range
-from psysim.ops.base import check_coefficient, check_signal, complex_of, forms_of
+from psysim.ops.base import check_coefficient, check_signal, complex_of, forms_of, initial_state
 
 __all__ = ["FORMS", "gammatone", "reference"]
 
 FORMS = forms_of("gammatone", "gammatone")
 
 
-def gammatone(x: Tensor, decay: Tensor, angle: Tensor, order: int = 4, complex_output: bool = False) -> Tensor:
+@overload
+def gammatone(
+    x: Tensor,
+    decay: Tensor,
+    angle: Tensor,
+    order: int = ...,
+    complex_output: bool = ...,
+    *,
+    state: Tensor | None = ...,
+    return_state: Literal[False] = ...,
+) -> Tensor: ...
+@overload
+def gammatone(
+    x: Tensor,
+    decay: Tensor,
+    angle: Tensor,
+    order: int = ...,
+    complex_output: bool = ...,
+    *,
+    state: Tensor | None = ...,
+    return_state: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+def gammatone(
+    x: Tensor,
+    decay: Tensor,
+    angle: Tensor,
+    order: int = 4,
+    complex_output: bool = False,
+    *,
+    state: Tensor | None = None,
+    return_state: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """Filter a sound with a gammatone filterbank.
 
     Parameters
@@ -42,12 +74,19 @@ def gammatone(x: Tensor, decay: Tensor, angle: Tensor, order: int = 4, complex_o
         Number of equal sections, at least 1.
     complex_output : bool
         Return the complex output ``y`` instead of ``2 Re(y)``.
+    state : Tensor, optional
+        State at the start, (B, F, 2 order), float64, as returned for the sound before; without it every row starts from
+        silence.
+    return_state : bool
+        Also return the state at the end, so that a long sound can be filtered block by block.
 
     Returns
     -------
     Tensor
-        (B, F, T), the dtype of ``x`` (or its complex partner). Computed in float64 whatever the dtype. Every row
-        starts from silence. Differentiable with respect to ``x``, ``decay`` and ``angle``.
+        (B, F, T), the dtype of ``x`` (or its complex partner). Computed in float64 whatever the dtype. Differentiable
+        with respect to ``x``, ``decay``, ``angle`` and ``state``.
+    Tensor
+        Only with ``return_state``: the state at the end, (B, F, 2 order), float64, differentiable.
 
     Raises
     ------
@@ -82,59 +121,73 @@ def gammatone(x: Tensor, decay: Tensor, angle: Tensor, order: int = 4, complex_o
         raise SpecError(f"ops.gammatone: order = {order!r} must be a whole number.")
     check_range("ops.gammatone: order", order, 1)
     coefficients = torch.stack([1.0 - decay, decay * torch.cos(angle), -decay * torch.sin(angle)])
-    return _op(x, coefficients, order, complex_output)
+    start = initial_state("gammatone", state, (len(x), len(decay), 2 * order), x)
+    y, end = _op(x, coefficients, start, order, complex_output)
+    return (y, end) if return_state else y
 
 
-def reference(x: Tensor, decay: Tensor, angle: Tensor, order: int = 4, complex_output: bool = False) -> Tensor:
+def reference(
+    x: Tensor,
+    decay: Tensor,
+    angle: Tensor,
+    order: int = 4,
+    complex_output: bool = False,
+    *,
+    state: Tensor | None = None,
+    return_state: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """Definition of `gammatone`: a loop over time in float64, differentiable, slow."""
     pole = torch.polar(decay, -angle)
-    state = [torch.zeros(len(x), len(decay), dtype=pole.dtype, device=x.device) for _ in range(order)]
+    z = [torch.zeros(len(x), len(decay), dtype=pole.dtype, device=x.device) for _ in range(order)]
+    if state is not None:
+        z = list(torch.view_as_complex(state.unflatten(-1, (order, 2))).unbind(-1))
     samples = []
     for sample in x.to(torch.float64).unbind(-1):
         value = sample[:, None]
         for k in range(order):
-            value = state[k] = (1.0 - decay) * value + pole * state[k]
+            value = z[k] = (1.0 - decay) * value + pole * z[k]
         samples.append(value)
     y = torch.stack(samples, -1)
-    return y.to(complex_of(x.dtype)) if complex_output else (2.0 * y.real).to(x.dtype)
+    y = y.to(complex_of(x.dtype)) if complex_output else (2.0 * y.real).to(x.dtype)
+    return (y, torch.view_as_real(torch.stack(z, -1)).flatten(-2)) if return_state else y
 
 
 @torch.library.custom_op("psysim::gammatone", mutates_args=())
-def _op(x: Tensor, coefficients: Tensor, order: int, complex_output: bool) -> Tensor:
-    return FORMS.select(x).forward(x, coefficients, order, complex_output)
+def _op(x: Tensor, coefficients: Tensor, state: Tensor, order: int, complex_output: bool) -> tuple[Tensor, Tensor]:
+    """Run the bank; ``coefficients`` (3, F): gain, real and imaginary part of the pole."""
+    return FORMS.select(x).forward(x, coefficients, state, order, complex_output)
 
 
 @torch.library.custom_op("psysim::gammatone_backward", mutates_args=())
-def _op_backward(grad: Tensor, x: Tensor, coefficients: Tensor, order: int, learn: bool) -> tuple[Tensor, Tensor]:
-    return FORMS.select(x).backward(grad, x, coefficients, order, learn)
+def _op_backward(
+    grad: Tensor, grad_end: Tensor, x: Tensor, coefficients: Tensor, state: Tensor, order: int, learn: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return FORMS.select(x).backward(grad, grad_end, x, coefficients, state, order, learn)
 
 
 @_op.register_fake
-def _fake(x: Tensor, coefficients: Tensor, order: int, complex_output: bool) -> Tensor:
+def _fake(x: Tensor, coefficients: Tensor, state: Tensor, order: int, complex_output: bool) -> tuple[Tensor, Tensor]:
     dtype = complex_of(x.dtype) if complex_output else x.dtype
-    return x.new_empty((x.shape[0], coefficients.shape[1], x.shape[1]), dtype=dtype)
+    shape = (x.shape[0], coefficients.shape[1], x.shape[1])
+    return x.new_empty(shape, dtype=dtype), state.new_empty(state.shape)
 
 
 @_op_backward.register_fake
 def _fake_backward(
-    grad: Tensor,
-    x: Tensor,
-    coefficients: Tensor,
-    order: int,
-    learn: bool,
-) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape), coefficients.new_empty(coefficients.shape)
+    grad: Tensor, grad_end: Tensor, x: Tensor, coefficients: Tensor, state: Tensor, order: int, learn: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return x.new_empty(x.shape), coefficients.new_empty(coefficients.shape), state.new_empty(state.shape)
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:2])
-    ctx.order = inputs[2]
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:3])
+    ctx.order = inputs[3]
 
 
-def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _gradient(ctx: Any, grad: Tensor, grad_end: Tensor) -> tuple[Tensor | None, ...]:
     learn = ctx.needs_input_grad[1]
-    grad_x, grad_coefficients = _op_backward(grad, *ctx.saved_tensors, ctx.order, learn)
-    return grad_x, grad_coefficients if learn else None, None, None
+    grad_x, grad_coefficients, grad_start = _op_backward(grad, grad_end, *ctx.saved_tensors, ctx.order, learn)
+    return grad_x, grad_coefficients if learn else None, grad_start, None, None
 
 
 _op.register_autograd(_gradient, setup_context=_save)

@@ -178,7 +178,8 @@ def test_blocks_equal_one_pass(case: Any, dtype: Any, cuts: tuple[int, ...]) -> 
             piece, state = case.run(**(inputs | {"x": block}), state=state, return_state=True)
             pieces.append(piece)
         assert same(torch.cat(pieces, -1), whole)
-        assert same(state, end)
+        bound = case.handed_on_error if dtype == torch.float32 else 0.0
+        assert (state - end).abs().max() <= bound * end.abs().max()
 
 
 def test_blocks_equal_one_pass_in_tritons_form(case: Any) -> None:

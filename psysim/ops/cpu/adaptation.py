@@ -12,6 +12,7 @@ after a sound). Backward in float64 throughout: at an onset the derivative runs 
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,9 +25,11 @@ from psysim.ops.cpu.tiles import (
     flat,
     kernel,
     lane_rows,
+    read_state,
     read_tile,
     run_blocks,
     scratch,
+    write_state,
     write_tile,
 )
 
@@ -38,25 +41,34 @@ _KEPT = 4  # vectors kept per loop and sample on the way back: state before, quo
 
 @kernel
 def _lane_coefficients(gain, table, rows, channels, like):
-    """Minimum, rest and factor; then `_PER_LOOP` vectors per loop; then the states at the start."""
+    """Minimum, rest and factor; then `_PER_LOOP` vectors per loop."""
     loops = gain.size
-    width = 3 + 2 * loops
+    width = 3 + loops
     lanes = scratch((3 + _PER_LOOP * loops) * LANES, like)
-    state = scratch(loops * LANES, like)
     for lane in range(LANES):
         row = rows[lane] % channels * width
         for k in range(3):
             lanes[k * LANES + lane] = table[row + k]
         for j in range(loops):
-            state[j * LANES + lane] = table[row + 3 + j]
-            ceiling = table[row + 3 + loops + j]
+            ceiling = table[row + 3 + j]
             at = (3 + _PER_LOOP * j) * LANES + lane
             lanes[at] = gain[j]
             lanes[at + LANES] = 2.0 / ceiling
             lanes[at + 2 * LANES] = 2.0 * ceiling
             lanes[at + 3 * LANES] = ceiling - 1.0
             lanes[at + 4 * LANES] = ceiling
-    return lanes, state
+    return lanes
+
+
+@kernel
+def _start(begin, rows, loops, gain, like):
+    """States at the start in the dtype of ``like``, and the part of them that it cannot hold."""
+    exact = read_state(begin, rows, loops, gain)
+    state, carry = scratch(exact.size, like), scratch(exact.size, like)
+    for k in range(exact.size):
+        state[k] = exact[k]
+        carry[k] = exact[k] - state[k]
+    return exact, state, carry
 
 
 @kernel
@@ -98,11 +110,12 @@ def _advance(tile, count, lanes, state, carry, limited, history):
 
 
 @kernel
-def _forward(block, x, gain, table, channels, samples, limited, out):
+def _forward(block, x, gain, table, channels, samples, limited, begin, out, end):
     rows = lane_rows(block, x.size // samples)
-    lanes, state = _lane_coefficients(gain, table, rows, channels, x)
+    lanes = _lane_coefficients(gain, table, rows, channels, x)
+    exact, state, carry = _start(begin, rows, gain.size, gain, x)
     offsets = rows * samples
-    tile, carry, none = scratch(TILE * LANES, x), scratch(state.size, x), scratch(LANES, x)
+    tile, none = scratch(TILE * LANES, x), scratch(LANES, x)
     rest, factor = load(lanes, LANES), load(lanes, 2 * LANES)
     for start in range(0, samples, TILE):
         count = min(TILE, samples - start)
@@ -111,21 +124,24 @@ def _forward(block, x, gain, table, channels, samples, limited, out):
         for t in range(count):
             store(tile, t * LANES, (load(tile, t * LANES) - rest) * factor)
         write_tile(out, offsets, start, count, tile)
+    for k in range(exact.size):
+        exact[k] = np.float64(state[k]) + np.float64(carry[k])
+    write_state(end, rows, gain.size, exact)
 
 
-def forward(x: Tensor, gain: Tensor, table: Tensor, limited: bool) -> Tensor:
-    """Run the operator on the CPU; ``gain`` (N,), ``table`` (1 or F, 3 + 2 N)."""
-    out = empty(x.shape, x.dtype)
-    blocks = blocks_of(x.shape[0] * x.shape[1])
-    run_blocks(_forward, blocks, flat(x), flat(gain), flat(table), len(table), x.shape[2], limited, flat(out))
-    return out
+def forward(x: Tensor, gain: Tensor, table: Tensor, state: Tensor, limited: bool) -> tuple[Tensor, Tensor]:
+    """Run the operator on the CPU; ``gain`` (N,), ``table`` (1 or F, 3 + N)."""
+    out, end = empty(x.shape, x.dtype), torch.empty(state.shape, dtype=state.dtype)
+    arrays = flat(x), flat(gain), flat(table), len(table), x.shape[2], limited, flat(state), flat(out), flat(end)
+    run_blocks(_forward, blocks_of(x.shape[0] * x.shape[1]), *arrays)
+    return out, end
 
 
 @kernel
 def _retreat(tile, kept, grad, count, lanes, adjoint, limited, history, sums):
     """Backwards over a tile: ``grad`` holds the gradient at the output, then at the input.
 
-    ``tile`` is the input, ``kept`` the last quotient. ``sums``: minimum, rest, factor, start (unused), ceiling, gain.
+    ``tile`` is the input, ``kept`` the last quotient. ``sums``: minimum, rest, factor, ceiling, gain.
     """
     loops = adjoint.size // LANES
     minimum, rest, factor = load(lanes, 0), load(lanes, LANES), load(lanes, 2 * LANES)
@@ -140,7 +156,7 @@ def _retreat(tile, kept, grad, count, lanes, adjoint, limited, history, sums):
             at, to = (3 + _PER_LOOP * j) * LANES, (t * loops + j) * _KEPT * LANES
             s, quotient, value = load(history, to), load(history, to + LANES), load(history, to + 2 * LANES)
             lam, gain = load(adjoint, j * LANES), load(lanes, at)
-            place = (3 + 2 * loops + j) * LANES
+            place = (3 + loops + j) * LANES
             store(sums, place, load(sums, place) + lam * (value - s))
             g = g + gain * lam
             if limited:
@@ -150,7 +166,7 @@ def _retreat(tile, kept, grad, count, lanes, adjoint, limited, history, sums):
                     sigma = 1.0 / (1.0 + e)
                     slope = 4.0 * ((e * sigma) * sigma)
                     bend = (2.0 * sigma - 1.0) - slope * (quotient - 1.0) * (0.5 * load(lanes, at + LANES))
-                    place = (3 + loops + j) * LANES
+                    place = (3 + j) * LANES
                     store(sums, place, load(sums, place) + select(over, g * bend, 0.0))
                     g = select(over, g * slope, g)
             g = g / s
@@ -161,15 +177,17 @@ def _retreat(tile, kept, grad, count, lanes, adjoint, limited, history, sums):
 
 
 @kernel
-def _backward(block, x, gain, table, channels, samples, limited, grad, grad_x, grad_gain, grad_table):
+def _backward(
+    block, x, gain, table, channels, samples, limited, begin, grad, grad_end, grad_x, grad_gain, grad_table, grad_begin
+):
     count_rows = x.size // samples
     rows = lane_rows(block, count_rows)
-    lanes, state = _lane_coefficients(gain, table, rows, channels, gain)
-    offsets = rows * samples
-    loops, size = gain.size, state.size
-    tile, kept = scratch(TILE * LANES, gain), scratch(TILE * LANES, gain)
-    slopes, adjoint = scratch(TILE * LANES, gain), scratch(size, gain)
-    sums, none = scratch((3 + 3 * loops) * LANES, gain), scratch(LANES, gain)
+    loops = gain.size
+    lanes = _lane_coefficients(gain, table, rows, channels, gain)
+    state, adjoint = read_state(begin, rows, loops, gain), read_state(grad_end, rows, loops, gain)
+    offsets, size = rows * samples, state.size
+    tile, kept, slopes = scratch(TILE * LANES, gain), scratch(TILE * LANES, gain), scratch(TILE * LANES, gain)
+    sums, none = scratch((3 + 2 * loops) * LANES, gain), scratch(LANES, gain)
     history = scratch(TILE * loops * _KEPT * LANES, gain)
     tiles = (samples + TILE - 1) // TILE
     starts = scratch(tiles * size, gain)
@@ -188,21 +206,24 @@ def _backward(block, x, gain, table, channels, samples, limited, grad, grad_x, g
         _advance(kept, count, lanes, state, none, limited, history)
         _retreat(tile, kept, slopes, count, lanes, adjoint, limited, history, sums)
         write_tile(grad_x, offsets, start, count, slopes)
-    sums[3 * LANES : (3 + loops) * LANES] = adjoint
+    write_state(grad_begin, rows, loops, adjoint)
     for lane in range(LANES):
-        for k in range(3 + 2 * loops):
-            grad_table[rows[lane] * (3 + 2 * loops) + k] = sums[k * LANES + lane]
+        for k in range(3 + loops):
+            grad_table[rows[lane] * (3 + loops) + k] = sums[k * LANES + lane]
         for j in range(loops):
-            grad_gain[rows[lane] * loops + j] = sums[(3 + 2 * loops + j) * LANES + lane]
+            grad_gain[rows[lane] * loops + j] = sums[(3 + loops + j) * LANES + lane]
 
 
-def backward(grad: Tensor, x: Tensor, gain: Tensor, table: Tensor, limited: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients with respect to ``x``, ``gain`` and ``table``."""
+def backward(
+    grad: Tensor, grad_end: Tensor, x: Tensor, gain: Tensor, table: Tensor, state: Tensor, limited: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients with respect to ``x``, ``gain``, ``table`` and ``state``."""
     batch, channels, samples = x.shape
-    grad_x = empty(x.shape, x.dtype)
+    grad_x, grad_begin = empty(x.shape, x.dtype), torch.empty(state.shape, dtype=state.dtype)
     grad_gain = torch.zeros((batch * channels, len(gain)), dtype=torch.float64)
     grad_table = torch.zeros((batch, channels, table.shape[1]), dtype=torch.float64)
-    arrays = flat(x), flat(gain), flat(table), len(table), samples, limited, flat(grad), flat(grad_x)
-    run_blocks(_backward, blocks_of(batch * channels), *arrays, flat(grad_gain), flat(grad_table))
+    arrays = flat(x), flat(gain), flat(table), len(table), samples, limited, flat(state), flat(grad), flat(grad_end)
+    results = flat(grad_x), flat(grad_gain), flat(grad_table), flat(grad_begin)
+    run_blocks(_backward, blocks_of(batch * channels), *arrays, *results)
     total = grad_table.sum(0)
-    return grad_x, grad_gain.sum(0), total if len(table) > 1 else total.sum(0, keepdim=True)
+    return grad_x, grad_gain.sum(0), total if len(table) > 1 else total.sum(0, keepdim=True), grad_begin

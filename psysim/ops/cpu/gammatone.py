@@ -18,9 +18,11 @@ from psysim.ops.cpu.tiles import (
     flush,
     kernel,
     lane_rows,
+    read_state,
     read_tile,
     run_blocks,
     scratch,
+    write_state,
     write_tile,
 )
 
@@ -60,12 +62,12 @@ def _advance(tile, count, lanes, state, order, real, imag, history):
 
 
 @kernel
-def _forward(block, x, coef, order, channels, samples, out_re, out_im):
+def _forward(block, x, coef, order, channels, samples, begin, out_re, out_im, end):
     rows = lane_rows(block, out_re.size // samples)
     lanes = _lane_coefficients(coef, rows, channels)
     source, target = rows // channels * samples, rows * samples
     tile, real, imag = scratch(TILE * LANES, coef), scratch(TILE * LANES, coef), scratch(TILE * LANES, coef)
-    state = scratch(2 * order * LANES, coef)
+    state = read_state(begin, rows, 2 * order, coef)
     none = scratch(LANES, coef)
     for start in range(0, samples, TILE):
         count = min(TILE, samples - start)
@@ -78,21 +80,26 @@ def _forward(block, x, coef, order, channels, samples, out_re, out_im):
             for t in range(count):
                 store(real, t * LANES, 2.0 * load(real, t * LANES))
         write_tile(out_re, target, start, count, real)
+    write_state(end, rows, 2 * order, state)
 
 
-def forward(x: Tensor, coef: Tensor, order: int, complex_output: bool) -> Tensor:
+def forward(x: Tensor, coef: Tensor, state: Tensor, order: int, complex_output: bool) -> tuple[Tensor, Tensor]:
     """Run the operator on the CPU; ``coef`` (3, F): gain, real and imaginary part of the pole."""
     shape = (x.shape[0], coef.shape[1], x.shape[1])
     real = empty(shape, x.dtype)
     imag = empty(shape if complex_output else (0,), x.dtype)
-    blocks = blocks_of(shape[0] * shape[1])
-    run_blocks(_forward, blocks, flat(x), flat(coef), order, shape[1], shape[2], flat(real), flat(imag))
-    return torch.complex(real, imag) if complex_output else real
+    end = torch.empty(state.shape, dtype=state.dtype)
+    arrays = flat(x), flat(coef), order, shape[1], shape[2], flat(state), flat(real), flat(imag), flat(end)
+    run_blocks(_forward, blocks_of(shape[0] * shape[1]), *arrays)
+    return torch.complex(real, imag) if complex_output else real, end
 
 
 @kernel
 def _retreat(tile, real, imag, count, lanes, adjoint, order, history, sums):
-    """Run the adjoint cascade backwards over a tile: ``real``, ``imag`` hold the gradient, then that at the input."""
+    """Run the adjoint cascade backwards over a tile: ``real``, ``imag`` hold the gradient, then that at the input.
+
+    ``adjoint``: the gradient at the state, the stages' outputs one sample before.
+    """
     gain, pole_re, pole_im = load(lanes, 0), load(lanes, LANES), load(lanes, 2 * LANES)
     learn = history.size > LANES
     for step in range(count):
@@ -102,9 +109,9 @@ def _retreat(tile, real, imag, count, lanes, adjoint, order, history, sums):
             k = order - 1 - stage
             at = 2 * k * LANES
             old_re, old_im = load(adjoint, at), load(adjoint, at + LANES)
-            re, im = re + pole_re * old_re + pole_im * old_im, im + pole_re * old_im - pole_im * old_re
-            store(adjoint, at, re)
-            store(adjoint, at + LANES, im)
+            re, im = re + old_re, im + old_im
+            store(adjoint, at, pole_re * re + pole_im * im)
+            store(adjoint, at + LANES, pole_re * im - pole_im * re)
             if learn:
                 before = (t * order + k) * 2 * LANES
                 y_re, y_im = load(history, before), load(history, before + LANES)
@@ -121,14 +128,30 @@ def _retreat(tile, real, imag, count, lanes, adjoint, order, history, sums):
 
 
 @kernel
-def _backward(block, x, coef, order, channels, samples, grad_re, grad_im, learn, grad_rows, grad_coef):
+def _backward(
+    block,
+    x,
+    coef,
+    order,
+    channels,
+    samples,
+    begin,
+    grad_re,
+    grad_im,
+    grad_end,
+    learn,
+    grad_rows,
+    grad_coef,
+    grad_begin,
+):
     count_rows = grad_re.size // samples
     rows = lane_rows(block, count_rows)
     lanes = _lane_coefficients(coef, rows, channels)
     source, target = rows // channels * samples, rows * samples
     tile, real, imag = scratch(TILE * LANES, coef), scratch(TILE * LANES, coef), scratch(TILE * LANES, coef)
     size = 2 * order * LANES
-    state, adjoint, sums = scratch(size, coef), scratch(size, coef), scratch(3 * LANES, coef)
+    state, adjoint = read_state(begin, rows, 2 * order, coef), read_state(grad_end, rows, 2 * order, coef)
+    sums = scratch(3 * LANES, coef)
     tiles = (samples + TILE - 1) // TILE
     history = scratch((TILE + 1) * size if learn else LANES, coef)
     starts = scratch(tiles * size if learn else LANES, coef)
@@ -158,6 +181,7 @@ def _backward(block, x, coef, order, channels, samples, grad_re, grad_im, learn,
         _retreat(tile, real, imag, count, lanes, adjoint, order, history, sums)
         flush(adjoint)
         write_tile(grad_rows, target, start, count, real)
+    write_state(grad_begin, rows, 2 * order, adjoint)
     for lane in range(LANES):
         for k in range(3):
             grad_coef[k * count_rows + rows[lane]] = sums[k * LANES + lane]
@@ -175,8 +199,10 @@ def _sum_channels(row, grad_rows, channels, samples, grad_x):
         grad_x[row * samples + t] = total[t]
 
 
-def backward(grad: Tensor, x: Tensor, coef: Tensor, order: int, learn: bool) -> tuple[Tensor, Tensor]:
-    """Gradients with respect to ``x`` and, if ``learn``, to ``coef``."""
+def backward(
+    grad: Tensor, grad_end: Tensor, x: Tensor, coef: Tensor, state: Tensor, order: int, learn: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients with respect to ``x``, if ``learn`` to ``coef``, and to ``state``."""
     batch, channels, samples = grad.shape
     if grad.is_complex():
         parts = torch.view_as_real(grad.resolve_conj())
@@ -185,8 +211,9 @@ def backward(grad: Tensor, x: Tensor, coef: Tensor, order: int, learn: bool) -> 
         grad_re, grad_im = flat(grad), flat(x.new_empty(0))
     rows = empty((batch, channels, samples), x.dtype)
     grad_coef = torch.zeros((3, batch, channels), dtype=torch.float64)
-    arrays = flat(x), flat(coef), order, channels, samples, grad_re, grad_im, learn, flat(rows), flat(grad_coef)
-    run_blocks(_backward, blocks_of(batch * channels), *arrays)
+    grad_begin = torch.empty(state.shape, dtype=state.dtype)
+    arrays = flat(x), flat(coef), order, channels, samples, flat(state), grad_re, grad_im, flat(grad_end), learn
+    run_blocks(_backward, blocks_of(batch * channels), *arrays, flat(rows), flat(grad_coef), flat(grad_begin))
     grad_x = empty((batch, samples), x.dtype)
     run_blocks(_sum_channels, batch, flat(rows), channels, samples, flat(grad_x))
-    return grad_x, grad_coef.sum(1)
+    return grad_x, grad_coef.sum(1), grad_begin

@@ -28,7 +28,9 @@ def adaptation_tame(inputs: dict[str, Any]) -> dict[str, Any]:
     return inputs | {"x": x, "decay": tensor([0.9, 0.96]), "minimum": tensor([0.02])}
 
 
-# 1e-5 of the peak is the bound of the golden files' README; quotients and limiter are float32.
+# 1e-5 of the peak is the bound of the golden files' README; quotients and limiter are float32. A compensated float32
+# state is handed on as one float64 number; its last bit can turn the rounding of a later float32 increment, which is
+# below 2^-6 of the state: 2^-30.
 CASE = Case(
     "adaptation_loops",
     ops.adaptation_loops,
@@ -38,4 +40,7 @@ CASE = Case(
     1e-5,
     options=({}, {"limit": 0.0}, {"limit": 1.5}),
     tame=adaptation_tame,
+    state_size=lambda inputs: len(inputs["decay"]),
+    make_state=lambda rng, shape, inputs: tensor(rng.uniform(0.05, 0.9, shape)),
+    handed_on_error=2.0**-30,
 )

@@ -28,4 +28,5 @@ CASE = Case(
     ("x", "decay", "angle"),
     2.0**-23,
     options=({}, {"order": 1}, {"order": 3, "complex_output": True}),
+    state_size=lambda inputs: 2 * inputs.get("order", 4),
 )
