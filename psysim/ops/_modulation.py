@@ -4,7 +4,8 @@ r"""Modulation filterbank: one lowpass and a set of complex one-pole bandpasses 
     m >= 1:   z[n] = (1 - g) x[n] + g exp(+i w) z[n-1],    y = scale Re(z)  or  scale |z| where ``envelope``
 
 with ``g`` the decay and ``w`` the angle. Filters that a channel lacks (``valid`` false) put out zeros.
-Shapes: ``x`` (B, F, T), output (B, F, M, T). Forms: numba on the CPU.
+Shapes: ``x`` (B, F, T), output (B, F, M, T), state (B, F, 2 S + 2 (M - 1)): w1, w2 of each lowpass section (`sosfilt`),
+then real and imaginary part of each z.
 """
 
 # ruff: noqa: ARG001
@@ -12,19 +13,47 @@ Shapes: ``x`` (B, F, T), output (B, F, M, T). Forms: numba on the CPU.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
 from psysim.ops import _sosfilt
-from psysim.ops.base import check_coefficient, check_signal, complex_of, forms_of
+from psysim.ops.base import check_coefficient, check_signal, complex_of, forms_of, initial_state
 
 __all__ = ["FORMS", "modulation_bank", "reference"]
 
 FORMS = forms_of("modulation_bank", "modulation")
 
 
+@overload
+def modulation_bank(
+    x: Tensor,
+    lowpass_sos: Tensor,
+    decay: Tensor,
+    angle: Tensor,
+    envelope: Tensor,
+    scale: Tensor,
+    valid: Tensor,
+    phase_insensitive: bool = ...,
+    *,
+    state: Tensor | None = ...,
+    return_state: Literal[False] = ...,
+) -> Tensor: ...
+@overload
+def modulation_bank(
+    x: Tensor,
+    lowpass_sos: Tensor,
+    decay: Tensor,
+    angle: Tensor,
+    envelope: Tensor,
+    scale: Tensor,
+    valid: Tensor,
+    phase_insensitive: bool = ...,
+    *,
+    state: Tensor | None = ...,
+    return_state: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
 def modulation_bank(
     x: Tensor,
     lowpass_sos: Tensor,
@@ -34,7 +63,10 @@ def modulation_bank(
     scale: Tensor,
     valid: Tensor,
     phase_insensitive: bool = True,
-) -> Tensor:
+    *,
+    state: Tensor | None = None,
+    return_state: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """Split adapted envelopes into modulation channels.
 
     Parameters
@@ -55,13 +87,20 @@ def modulation_bank(
         True where an auditory channel has the modulation filter, (F, M), bool; the others put out zeros.
     phase_insensitive : bool
         False: return ``scale * z`` as complex numbers and ignore ``envelope`` (the lowpass stays real).
+    state : Tensor, optional
+        State at the start, (B, F, 2 S + 2 (M - 1)), float64, as returned for the sound before; without it every row
+        starts from zero.
+    return_state : bool
+        Also return the state at the end, so that a long sound can be filtered block by block.
 
     Returns
     -------
     Tensor
-        (B, F, M, T), the dtype of ``x`` or its complex partner. Every row starts from zero state. Differentiable
-        with respect to ``x``, ``lowpass_sos``, ``decay``, ``angle`` and ``scale``; the gradient of the magnitude at
-        zero is 0.
+        (B, F, M, T), the dtype of ``x`` or its complex partner. Differentiable with respect to ``x``, ``lowpass_sos``,
+        ``decay``, ``angle``, ``scale`` and ``state``; the gradient of the magnitude at zero is 0.
+    Tensor
+        Only with ``return_state``: the state at the end, (B, F, 2 S + 2 (M - 1)), float64, differentiable. The states
+        of filters that a channel lacks stay as they were.
 
     Raises
     ------
@@ -97,7 +136,9 @@ def modulation_bank(
     check_coefficient(op, "valid", valid, [(x.shape[1], bands[0] + 1)], x, torch.bool)
     low = _sosfilt.section_coefficients(lowpass_sos)
     poles = torch.stack([1.0 - decay, 1.0 - decay * torch.cos(angle), decay * torch.sin(angle), scale], -1)
-    return _op(x, low, poles, envelope, valid, not phase_insensitive)
+    start = initial_state("modulation_bank", state, (*x.shape[:2], 2 * (len(low) + len(poles))), x)
+    y, end = _op(x, low, poles, envelope, valid, start, not phase_insensitive)
+    return (y, end) if return_state else y
 
 
 def reference(
@@ -109,11 +150,21 @@ def reference(
     scale: Tensor,
     valid: Tensor,
     phase_insensitive: bool = True,
-) -> Tensor:
+    *,
+    state: Tensor | None = None,
+    return_state: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """Definition of `modulation_bank`: a loop over time in float64, differentiable, slow."""
     signal = x.to(torch.float64)
     pole = torch.polar(decay, angle)
-    z = torch.zeros(*x.shape[:2], len(decay), dtype=pole.dtype, device=x.device)
+    sections = len(lowpass_sos)
+    if state is None:
+        state = signal.new_zeros((*x.shape[:2], 2 * (sections + len(decay))))
+    low_state, first = (
+        state[..., : 2 * sections],
+        torch.view_as_complex(state[..., 2 * sections :].unflatten(-1, (-1, 2))),
+    )
+    z = first
     samples = []
     for sample in signal.unbind(-1):
         z = (1.0 - decay) * sample[..., None] + pole * z
@@ -121,56 +172,66 @@ def reference(
     bands = torch.stack(samples, -1) * scale[:, None]
     if phase_insensitive:
         bands = torch.where(envelope[:, None], bands.abs(), bands.real)
-    low = _sosfilt.reference(signal, lowpass_sos)[:, :, None]
-    out = torch.cat([low.to(bands.dtype), bands], dim=2)
+    low, low_end = _sosfilt.reference(signal, lowpass_sos, state=low_state, return_state=True)
+    out = torch.cat([low[:, :, None].to(bands.dtype), bands], dim=2)
     out = torch.where(valid[:, :, None], out, torch.zeros((), dtype=out.dtype, device=x.device))
-    return out.to(x.dtype if phase_insensitive else complex_of(x.dtype))
+    y = out.to(x.dtype if phase_insensitive else complex_of(x.dtype))
+    end = torch.view_as_real(torch.where(valid[:, 1:], z, first)).flatten(-2)
+    return (y, torch.cat([torch.where(valid[:, :1], low_end, low_state), end], -1)) if return_state else y
 
 
 @torch.library.custom_op("psysim::modulation_bank", mutates_args=())
-def _op(x: Tensor, low: Tensor, bands: Tensor, envelope: Tensor, valid: Tensor, complex_output: bool) -> Tensor:
+def _op(
+    x: Tensor, low: Tensor, bands: Tensor, envelope: Tensor, valid: Tensor, state: Tensor, complex_output: bool
+) -> tuple[Tensor, Tensor]:
     """Run the bank; ``low`` (S, 5), ``bands`` (M - 1, 4): 1 - g, 1 - Re p, Im p, scale."""
-    return FORMS.select(x).forward(x, low, bands, envelope, valid, complex_output)
+    return FORMS.select(x).forward(x, low, bands, envelope, valid, state, complex_output)
 
 
 @torch.library.custom_op("psysim::modulation_bank_backward", mutates_args=())
 def _op_backward(
-    grad: Tensor, x: Tensor, low: Tensor, bands: Tensor, envelope: Tensor, valid: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    return FORMS.select(x).backward(grad, x, low, bands, envelope, valid)
-
-
-@_op.register_fake
-def _fake(
+    grad: Tensor,
+    grad_end: Tensor,
     x: Tensor,
     low: Tensor,
     bands: Tensor,
     envelope: Tensor,
     valid: Tensor,
-    complex_output: bool,
-) -> Tensor:
+    state: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return FORMS.select(x).backward(grad, grad_end, x, low, bands, envelope, valid, state)
+
+
+@_op.register_fake
+def _fake(
+    x: Tensor, low: Tensor, bands: Tensor, envelope: Tensor, valid: Tensor, state: Tensor, complex_output: bool
+) -> tuple[Tensor, Tensor]:
     dtype = complex_of(x.dtype) if complex_output else x.dtype
-    return x.new_empty((x.shape[0], x.shape[1], valid.shape[1], x.shape[2]), dtype=dtype)
+    shape = (x.shape[0], x.shape[1], valid.shape[1], x.shape[2])
+    return x.new_empty(shape, dtype=dtype), state.new_empty(state.shape)
 
 
 @_op_backward.register_fake
 def _fake_backward(
     grad: Tensor,
+    grad_end: Tensor,
     x: Tensor,
     low: Tensor,
     bands: Tensor,
     envelope: Tensor,
     valid: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    return x.new_empty(x.shape), low.new_empty(low.shape), bands.new_empty(bands.shape)
+    state: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return tuple(value.new_empty(value.shape) for value in (x, low, bands, state))  # type: ignore[return-value]
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:5])
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs[:6])
 
 
-def _gradient(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return *_op_backward(grad, *ctx.saved_tensors), None, None, None
+def _gradient(ctx: Any, grad: Tensor, grad_end: Tensor) -> tuple[Tensor | None, ...]:
+    grad_x, grad_low, grad_bands, grad_state = _op_backward(grad, grad_end, *ctx.saved_tensors)
+    return grad_x, grad_low, grad_bands, None, None, grad_state, None
 
 
 _op.register_autograd(_gradient, setup_context=_save)

@@ -25,9 +25,11 @@ from psysim.ops.cpu.tiles import (
     flush,
     kernel,
     lane_rows,
+    read_state,
     read_tile,
     run_blocks,
     scratch,
+    write_state,
     write_tile,
 )
 
@@ -53,6 +55,17 @@ def _lane_setup(block, batch, channels, valid, lowpass):
     for k in range(lowpass.size):
         lanes[k * LANES : (k + 1) * LANES] = lowpass[k]
     return rows, has, used, lanes
+
+
+@kernel
+def _keep_missing(begin, rows, sections, has, state):
+    """Give the states of filters that a lane lacks back the value they began with."""
+    size = state.size // LANES
+    for lane in range(LANES):
+        for k in range(size):
+            m = 0 if k < 2 * sections else 1 + (k - 2 * sections) // 2
+            if has[m * LANES + lane] < 0.5:
+                state[k * LANES + lane] = begin[rows[lane] * size + k]
 
 
 @kernel
@@ -84,13 +97,15 @@ def _band_output(count, mode, scale, has, at, real, imag):
 
 
 @kernel
-def _forward(block, x, lowpass, bands, modes, valid, batch, channels, samples, out_re, out_im):
+def _forward(block, x, lowpass, bands, modes, valid, batch, channels, samples, begin, out_re, out_im, end):
     rows, has, used, lanes = _lane_setup(block, batch, channels, valid, lowpass)
     filters = used.size
     source = rows * samples
     low, tile = scratch(TILE * LANES, lowpass), scratch(TILE * LANES, lowpass)
     real, imag = scratch(TILE * LANES, x), scratch(TILE * LANES, x)
-    low_state, state = scratch(lowpass.size // 5 * 2 * LANES, lowpass), scratch(filters * 2 * LANES, lowpass)
+    sections = lowpass.size // 5
+    state = read_state(begin, rows, 2 * (sections + filters - 1), lowpass)
+    low_state, band_state = state[: 2 * sections * LANES], state[2 * sections * LANES :]
     none = scratch(LANES, lowpass)
     blank = scratch(TILE * LANES, x)
     for start in range(0, samples, TILE):
@@ -113,39 +128,45 @@ def _forward(block, x, lowpass, bands, modes, valid, batch, channels, samples, o
                     write_tile(out_im, target, start, count, blank)
             else:
                 c = 4 * (m - 1)
-                _band_advance(tile, count, bands[c], bands[c + 1], bands[c + 2], state, 2 * m * LANES, real, imag)
+                at = 2 * (m - 1) * LANES
+                _band_advance(tile, count, bands[c], bands[c + 1], bands[c + 2], band_state, at, real, imag)
                 _band_output(count, modes[m - 1], bands[c + 3], has, m * LANES, real, imag)
                 write_tile(out_re, target, start, count, real)
                 if out_im.size > 0:
                     write_tile(out_im, target, start, count, imag)
-        flush(low_state)
         flush(state)
+    _keep_missing(begin, rows, sections, has, state)
+    write_state(end, rows, 2 * (sections + filters - 1), state)
 
 
 def _modes(envelope: Tensor, complex_output: bool) -> Tensor:
     return torch.full_like(envelope, COMPLEX, dtype=torch.int64) if complex_output else envelope.to(torch.int64)
 
 
-def forward(x: Tensor, lowpass: Tensor, bands: Tensor, envelope: Tensor, valid: Tensor, complex_output: bool) -> Tensor:
+def forward(
+    x: Tensor, lowpass: Tensor, bands: Tensor, envelope: Tensor, valid: Tensor, state: Tensor, complex_output: bool
+) -> tuple[Tensor, Tensor]:
     """Run the operator on the CPU; ``lowpass`` (S, 5), ``bands`` (M - 1, 4): gain, 1 - Re p, Im p, scale."""
     batch, channels, samples = x.shape
     shape = (batch, channels, valid.shape[1], samples)
     real = empty(shape, x.dtype)
     imag = empty(shape if complex_output else (0,), x.dtype)
+    end = torch.empty(state.shape, dtype=state.dtype)
     arrays = flat(x), flat(lowpass), flat(bands), flat(_modes(envelope, complex_output)), flat(valid)
-    run_blocks(_forward, blocks_of(batch * channels), *arrays, batch, channels, samples, flat(real), flat(imag))
-    return torch.complex(real, imag) if complex_output else real
+    results = flat(real), flat(imag), flat(end)
+    run_blocks(_forward, blocks_of(batch * channels), *arrays, batch, channels, samples, flat(state), *results)
+    return torch.complex(real, imag) if complex_output else real, end
 
 
 @kernel
 def _band_retreat(tile, count, coef, mode, before, real, imag, grad, grad_im, adjoint, at, sums, total):
     """Backwards over a tile for one bandpass: add the gradient at the input to ``total``.
 
-    ``real``, ``imag`` hold the pole's values, ``before`` those just before the tile.
-    ``sums``: gain, 1 - Re p, Im p, scale.
+    ``real``, ``imag`` hold the pole's values, ``before`` those just before the tile. ``adjoint``: the gradient at the
+    state, the pole's value one sample before. ``sums``: gain, 1 - Re p, Im p, scale.
     """
     b, d, w, c = splat(tile, coef[0]), splat(tile, coef[1]), splat(tile, coef[2]), splat(tile, coef[3])
-    lam_re, lam_im = load(adjoint, at), load(adjoint, at + LANES)
+    old_lam_re, old_lam_im = load(adjoint, at), load(adjoint, at + LANES)
     s0, s1, s2, s3 = load(sums, 0), load(sums, LANES), load(sums, 2 * LANES), load(sums, 3 * LANES)
     zero = splat(tile, 0.0)
     for step in range(count):
@@ -164,7 +185,8 @@ def _band_retreat(tile, count, coef, mode, before, real, imag, grad, grad_im, ad
         else:
             s3 = s3 + g * re
             g = c * g
-        lam_re, lam_im = (lam_re - d * lam_re) + (g + w * lam_im), (lam_im - d * lam_im) + (h - w * lam_re)
+        lam_re, lam_im = g + old_lam_re, h + old_lam_im
+        old_lam_re, old_lam_im = (lam_re - d * lam_re) + w * lam_im, (lam_im - d * lam_im) - w * lam_re
         if t > 0:
             old_re, old_im = load(real, (t - 1) * LANES), load(imag, (t - 1) * LANES)
         else:
@@ -173,8 +195,8 @@ def _band_retreat(tile, count, coef, mode, before, real, imag, grad, grad_im, ad
         s1 = s1 - (lam_re * old_re + lam_im * old_im)
         s2 = s2 + (lam_im * old_re - lam_re * old_im)
         store(total, t * LANES, load(total, t * LANES) + b * lam_re)
-    store(adjoint, at, lam_re)
-    store(adjoint, at + LANES, lam_im)
+    store(adjoint, at, old_lam_re)
+    store(adjoint, at + LANES, old_lam_im)
     store(sums, 0, s0)
     store(sums, LANES, s1)
     store(sums, 2 * LANES, s2)
@@ -190,13 +212,13 @@ def _read_gradient(grad, offsets, start, count, has, at, tile):
 
 
 @kernel
-def _starts(x, source, samples, bands, used, lanes, sections):
+def _starts(x, source, samples, bands, used, lanes, sections, state):
     """States of lowpass and bandpasses at the start of every tile."""
     filters = used.size
-    size = 2 * (sections + filters) * LANES
+    size = state.size
     tiles = (samples + TILE - 1) // TILE
     tile, real, imag = scratch(TILE * LANES, bands), scratch(TILE * LANES, bands), scratch(TILE * LANES, bands)
-    starts, state, none = scratch(tiles * size, bands), scratch(size, bands), scratch(LANES, bands)
+    starts, none = scratch(tiles * size, bands), scratch(LANES, bands)
     low_state, band_state = state[: 2 * sections * LANES], state[2 * sections * LANES :]
     for i in range(tiles):
         starts[i * size : (i + 1) * size] = state
@@ -205,7 +227,7 @@ def _starts(x, source, samples, bands, used, lanes, sections):
         for m in range(1, filters):
             if used[m]:
                 c = 4 * (m - 1)
-                at = 2 * m * LANES
+                at = 2 * (m - 1) * LANES
                 _band_advance(tile, count, bands[c], bands[c + 1], bands[c + 2], band_state, at, real, imag)
         sections_advance(tile, count, lanes, low_state, none)
         flush(state)
@@ -214,7 +236,23 @@ def _starts(x, source, samples, bands, used, lanes, sections):
 
 @kernel
 def _backward(
-    block, x, lowpass, bands, modes, valid, batch, channels, samples, grad_re, grad_im, grad_x, grad_low, grad_bands
+    block,
+    x,
+    lowpass,
+    bands,
+    modes,
+    valid,
+    batch,
+    channels,
+    samples,
+    begin,
+    grad_re,
+    grad_im,
+    grad_end,
+    grad_x,
+    grad_low,
+    grad_bands,
+    grad_begin,
 ):
     rows, has, used, lanes = _lane_setup(block, batch, channels, valid, lowpass)
     filters, sections = used.size, lowpass.size // 5
@@ -223,10 +261,16 @@ def _backward(
     real, imag = scratch(TILE * LANES, bands), scratch(TILE * LANES, bands)
     slope, slope_im = scratch(TILE * LANES, bands), scratch(TILE * LANES, bands)
     history = scratch(sections * TILE * LANES, bands)
-    cut, size = 2 * sections * LANES, 2 * (sections + filters) * LANES
-    adjoint, state = scratch(size, bands), scratch(size, bands)
+    cut, width = 2 * sections * LANES, 2 * (sections + filters - 1)
+    size = width * LANES
+    state, adjoint = read_state(begin, rows, width, bands), read_state(grad_end, rows, width, bands)
+    for lane in range(LANES):  # a filter that is missing hands its state on: nothing of it may reach the sums
+        for k in range(width):
+            m = 0 if k < 2 * sections else 1 + (k - 2 * sections) // 2
+            if has[m * LANES + lane] < 0.5:
+                adjoint[k * LANES + lane] = 0.0
     low_sums, band_sums = scratch(lowpass.size * LANES, bands), scratch(4 * filters * LANES, bands)
-    starts = _starts(x, source, samples, bands, used, lanes, sections)
+    starts = _starts(x, source, samples, bands, used, lanes, sections, state)
     tiles = (samples + TILE - 1) // TILE
     for backwards in range(tiles):
         i = tiles - 1 - backwards
@@ -241,7 +285,7 @@ def _backward(
             sections_retreat(total, low, count, lanes, adjoint[:cut], history, low_sums)
         for m in range(1, filters):
             if used[m]:
-                coef, at = bands[4 * (m - 1) : 4 * m], cut + 2 * m * LANES
+                coef, at = bands[4 * (m - 1) : 4 * m], cut + 2 * (m - 1) * LANES
                 target = (rows * filters + m) * samples
                 _read_gradient(grad_re, target, start, count, has, m * LANES, slope)
                 if grad_im.size > 0:
@@ -252,6 +296,8 @@ def _backward(
                 _band_retreat(tile, count, coef, mode, before, real, imag, slope, slope_im, adjoint, at, sums, total)
         flush(adjoint)
         write_tile(grad_x, source, start, count, total)
+    _keep_missing(grad_end, rows, sections, has, adjoint)
+    write_state(grad_begin, rows, width, adjoint)
     for lane in range(LANES):
         for k in range(lowpass.size):
             grad_low[rows[lane] * lowpass.size + k] = low_sums[k * LANES + lane]
@@ -260,9 +306,16 @@ def _backward(
 
 
 def backward(
-    grad: Tensor, x: Tensor, lowpass: Tensor, bands: Tensor, envelope: Tensor, valid: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients with respect to ``x``, ``lowpass`` and ``bands``."""
+    grad: Tensor,
+    grad_end: Tensor,
+    x: Tensor,
+    lowpass: Tensor,
+    bands: Tensor,
+    envelope: Tensor,
+    valid: Tensor,
+    state: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients with respect to ``x``, ``lowpass``, ``bands`` and ``state``."""
     batch, channels, samples = x.shape
     if grad.is_complex():
         parts = torch.view_as_real(grad.resolve_conj())
@@ -270,9 +323,10 @@ def backward(
     else:
         grad_re, grad_im = flat(grad), flat(x.new_empty(0))
     modes = _modes(envelope, grad.is_complex())
-    grad_x = empty(x.shape, x.dtype)
+    grad_x, grad_begin = empty(x.shape, x.dtype), torch.empty(state.shape, dtype=state.dtype)
     grad_low = torch.zeros((batch * channels, *lowpass.shape), dtype=torch.float64)
     grad_bands = torch.zeros((batch * channels, *bands.shape), dtype=torch.float64)
-    arrays = flat(x), flat(lowpass), flat(bands), flat(modes), flat(valid), batch, channels, samples, grad_re, grad_im
-    run_blocks(_backward, blocks_of(batch * channels), *arrays, flat(grad_x), flat(grad_low), flat(grad_bands))
-    return grad_x, grad_low.sum(0), grad_bands.sum(0)
+    arrays = flat(x), flat(lowpass), flat(bands), flat(modes), flat(valid), batch, channels, samples, flat(state)
+    results = flat(grad_x), flat(grad_low), flat(grad_bands), flat(grad_begin)
+    run_blocks(_backward, blocks_of(batch * channels), *arrays, grad_re, grad_im, flat(grad_end), *results)
+    return grad_x, grad_low.sum(0), grad_bands.sum(0), grad_begin

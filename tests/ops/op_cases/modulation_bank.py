@@ -37,4 +37,5 @@ CASE = Case(
     ("x", "lowpass_sos", "decay", "angle", "scale"),
     2.0**-21,
     options=({}, {"phase_insensitive": False}),
+    state_size=lambda inputs: 2 * (len(inputs["lowpass_sos"]) + len(inputs["decay"])),
 )
