@@ -9,7 +9,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from psysim import ops
 from psysim.errors import SpecError
+from psysim.ops.steps import Step
 from psysim.registry import Registry
 from psysim.stages.base import AuditoryModule
 
@@ -72,6 +74,49 @@ class Model(AuditoryModule, ABC):
     @abstractmethod
     def bytes_per_interval(self, n_samples: int) -> int:
         """Return an estimate of the memory in bytes that `represent` needs at its peak per row of ``n_samples``."""
+
+    def fused(self, audio: Tensor) -> tuple[Tensor, list[Step]] | None:
+        """Return what enters a chain of steps and the steps that make the representation of it, or None.
+
+        Parameters
+        ----------
+        audio : Tensor (B, T)
+            Sound in pascal.
+
+        Returns
+        -------
+        Tensor (B, T) or (B, F, T), list of Step
+            For `psysim.ops.chain_products`. None if a stage needs the whole sound at once (an FFT, a Hilbert envelope)
+            after the filterbank: the default.
+        """
+        return None
+
+    def products(self, audio: Tensor, templates: Tensor, index: Tensor, moments: bool = False) -> Tensor | None:
+        """Return inner products of representations with templates without the representations in memory, or None.
+
+        Parameters
+        ----------
+        audio : Tensor (B, T)
+            Sound in pascal.
+        templates : Tensor (C, K, F, M, T')
+            K templates for each of C conditions.
+        index : Tensor (B,)
+            Condition of each row.
+        moments : bool
+            Also the sum and the sum of squares of the representation over time.
+
+        Returns
+        -------
+        Tensor (B, F, M, K) or (B, F, M, K + 2)
+            float64. None if a gradient is wanted, or if the model cannot run in one pass: `represent` and
+            `psysim.ops.template_product` do it then.
+        """
+        wanted = audio.requires_grad or templates.requires_grad or any(p.requires_grad for p in self.parameters())
+        if torch.is_grad_enabled() and wanted:
+            return None
+        with torch.no_grad():
+            chain = self.fused(audio)
+            return None if chain is None else ops.chain_products(*chain, templates, index, moments)
 
     def restricted(self, frequency_hz: float) -> Self:
         """Return the same model with the one auditory channel at ``frequency_hz``, on the same device.

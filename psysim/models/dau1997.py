@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from psysim.errors import SpecError, check_range
 from psysim.models.base import Model, Representation, jsonable, register
+from psysim.ops.steps import Step
 from psysim.stages import (
     AdaptLoop,
+    AuditoryModule,
     FFTResampler,
     GammatoneFilterbank,
     HeadphoneFilter,
@@ -266,7 +268,21 @@ class Dau1997(Model):
                 stages[name] = y
         return self.modulation.dense(y)
 
-    def _periphery(self) -> list[tuple[str, nn.Module]]:
+    def fused(self, audio: Tensor) -> tuple[Tensor, list[Step]] | None:
+        """Return the sound behind the ears and the steps from the filterbank on; None with ``subfs`` (an FFT)."""
+        y = self.enter(audio, (2,), "(B, T)", "audio") * self.input_gain
+        steps: list[Step] = []
+        for name, stage in [*self._periphery(), ("modulation", self.modulation)]:
+            if name in ("headphone", "middleear"):
+                y = stage(y)
+                continue
+            some = stage.steps()
+            if some is None:
+                return None
+            steps += some
+        return y, steps
+
+    def _periphery(self) -> list[tuple[str, AuditoryModule]]:
         """Return the stages that are on, in the order of the sound's way, up to the modulation filterbank."""
         chain = (
             ("headphone", self.headphone),

@@ -98,6 +98,7 @@ class OptimalDetector(Observer):
         self._offset = torch.empty(0)
         self._criterion = torch.empty(0)
         self._rate = 0.0
+        self._shape: tuple[int, ...] = ()
 
     # -- internal noise ------------------------------------------------------------------------------------------
 
@@ -180,7 +181,7 @@ class OptimalDetector(Observer):
                 )
             template = difference / energy
             offsets.append((template * reference).sum())
-            templates.append(template.to(self.model.dtype))
+            templates.append(template.to(self.model.dtype).reshape(self._shape))
         self.templates = torch.stack(templates)
         self._offset = torch.stack(offsets)
         for condition in range(training.n_conditions):
@@ -203,7 +204,7 @@ class OptimalDetector(Observer):
             sound = self._training_sounds(training, condition, token[None], level)
             with torch.no_grad():
                 representation = self.model.represent(sound)
-            self._rate = representation.fs
+            self._rate, self._shape = representation.fs, tuple(representation.values.shape[1:])
             values = representation.values.flatten().to(torch.float64)
             total = values if total is None else total.add_(values)
         assert total is not None
@@ -226,10 +227,20 @@ class OptimalDetector(Observer):
         n_rows, n_intervals, n_samples = intervals.shape
         sounds = intervals.reshape(n_rows * n_intervals, n_samples)
         index = condition.repeat_interleave(n_intervals)
-        chunk = max(1, CHUNK_BYTES // self.model.bytes_per_interval(n_samples))
+        products = self._products(sounds, index)
+        mu = (products - self._offset[index]) / self._rate**0.5
+        return mu.reshape(n_rows, n_intervals)
+
+    def _products(self, sounds: Tensor, index: Tensor) -> Tensor:
+        """Return <R(x), template> of every sound (N,): in one pass if the model can, else by way of R(x)."""
+        per_filter = self.model.products(sounds, self.templates.unsqueeze(1), index)
+        if per_filter is not None:
+            values = per_filter.flatten(1)
+            return ops.template_product(values, torch.ones_like(values[:1]), torch.zeros_like(index))
+        templates = self.templates.flatten(1)
+        chunk = max(1, CHUNK_BYTES // self.model.bytes_per_interval(sounds.shape[-1]))
         products = []
         for start in range(0, len(sounds), chunk):
             values = self.model.represent(sounds[start : start + chunk]).values.flatten(1)
-            products.append(ops.template_product(values, self.templates, index[start : start + chunk]))
-        mu = (torch.cat(products) - self._offset[index]) / self._rate**0.5
-        return mu.reshape(n_rows, n_intervals)
+            products.append(ops.template_product(values, templates, index[start : start + chunk]))
+        return torch.cat(products)

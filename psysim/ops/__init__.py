@@ -8,9 +8,10 @@ the batch around a row, and keeps a NaN in the row where it entered.
 from __future__ import annotations
 
 from psysim.ops._adaptation import adaptation_loops
+from psysim.ops._chain import chain_products
 from psysim.ops._gammatone import gammatone
 from psysim.ops._modulation import modulation_bank
 from psysim.ops._sosfilt import sosfilt
 from psysim.ops._template import template_product
 
-__all__ = ["adaptation_loops", "gammatone", "modulation_bank", "sosfilt", "template_product"]
+__all__ = ["adaptation_loops", "chain_products", "gammatone", "modulation_bank", "sosfilt", "template_product"]

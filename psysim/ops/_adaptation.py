@@ -26,7 +26,7 @@ from torch import Tensor
 from psysim.errors import SpecError, check_range
 from psysim.ops.base import check_coefficient, check_signal, forms_of, initial_state
 
-__all__ = ["FORMS", "adaptation_loops", "reference"]
+__all__ = ["FORMS", "adaptation_loops", "reference", "tables"]
 
 FORMS = forms_of("adaptation_loops", "adaptation")
 
@@ -117,15 +117,20 @@ def adaptation_loops(
     check_coefficient("adaptation_loops", "decay", decay, [(-1,)], x)
     check_coefficient("adaptation_loops", "minimum", minimum, [(1,), (x.shape[1],)], x)
     limited = _is_limited(limit, x)
-    start = torch.stack([minimum ** (0.5 ** (j + 1)) for j in range(len(decay))], 1)
-    ceiling = (1.0 - start * start) * limit - 1.0
-    rest = start[:, -1]
-    table = torch.cat([torch.stack([minimum, rest, 100.0 / (1.0 - rest)], 1), ceiling], 1)
+    gain, table, start = tables(decay, minimum, limit)
     shape = (*x.shape[:2], len(decay))
     at_rest = state is None
     state = start.expand(shape).contiguous() if at_rest else state
-    y, end = _op(x, 1.0 - decay, table, initial_state("adaptation_loops", state, shape, x), limited, at_rest)
+    y, end = _op(x, gain, table, initial_state("adaptation_loops", state, shape, x), limited, at_rest)
     return (y, end) if return_state else y
+
+
+def tables(decay: Tensor, minimum: Tensor, limit: float | Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what the kernels take: gain (N,); minimum, rest, output factor, ceilings (1 or F, 3 + N); rest states."""
+    start = torch.stack([minimum ** (0.5 ** (j + 1)) for j in range(len(decay))], 1)
+    ceiling = (1.0 - start * start) * limit - 1.0
+    rest = start[:, -1]
+    return 1.0 - decay, torch.cat([torch.stack([minimum, rest, 100.0 / (1.0 - rest)], 1), ceiling], 1), start
 
 
 def _is_limited(limit: float | Tensor, x: Tensor) -> bool:

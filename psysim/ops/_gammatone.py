@@ -23,7 +23,7 @@ from torch import Tensor
 from psysim.errors import SpecError, check_range
 from psysim.ops.base import check_coefficient, check_signal, complex_of, forms_of, initial_state
 
-__all__ = ["FORMS", "gammatone", "reference"]
+__all__ = ["FORMS", "gammatone", "pole_coefficients", "reference"]
 
 FORMS = forms_of("gammatone", "gammatone")
 
@@ -120,10 +120,14 @@ def gammatone(
     if not isinstance(order, int):
         raise SpecError(f"ops.gammatone: order = {order!r} must be a whole number.")
     check_range("ops.gammatone: order", order, 1)
-    coefficients = torch.stack([1.0 - decay, decay * torch.cos(angle), -decay * torch.sin(angle)])
     start = initial_state("gammatone", state, (len(x), len(decay), 2 * order), x)
-    y, end = _op(x, coefficients, start, order, complex_output)
+    y, end = _op(x, pole_coefficients(decay, angle), start, order, complex_output)
     return (y, end) if return_state else y
+
+
+def pole_coefficients(decay: Tensor, angle: Tensor) -> Tensor:
+    """Return what the kernels take, (3, F): gain, real and imaginary part of the pole."""
+    return torch.stack([1.0 - decay, decay * torch.cos(angle), -decay * torch.sin(angle)])
 
 
 def reference(
@@ -140,7 +144,7 @@ def reference(
     pole = torch.polar(decay, -angle)
     z = [torch.zeros(len(x), len(decay), dtype=pole.dtype, device=x.device) for _ in range(order)]
     if state is not None:
-        z = list(torch.view_as_complex(state.unflatten(-1, (order, 2))).unbind(-1))
+        z = list(torch.view_as_complex(state.reshape(*state.shape[:2], order, 2)).unbind(-1))
     samples = []
     for sample in x.to(torch.float64).unbind(-1):
         value = sample[:, None]

@@ -21,7 +21,7 @@ from torch import Tensor
 from psysim.ops import _sosfilt
 from psysim.ops.base import check_coefficient, check_signal, complex_of, forms_of, initial_state
 
-__all__ = ["FORMS", "modulation_bank", "reference"]
+__all__ = ["FORMS", "modulation_bank", "pole_coefficients", "reference"]
 
 FORMS = forms_of("modulation_bank", "modulation")
 
@@ -134,11 +134,15 @@ def modulation_bank(
     check_coefficient(op, "envelope", envelope, [bands], x, torch.bool, empty_ok=True)
     check_coefficient(op, "scale", scale, [bands], x, empty_ok=True)
     check_coefficient(op, "valid", valid, [(x.shape[1], bands[0] + 1)], x, torch.bool)
-    low = _sosfilt.section_coefficients(lowpass_sos)
-    poles = torch.stack([1.0 - decay, 1.0 - decay * torch.cos(angle), decay * torch.sin(angle), scale], -1)
+    low, poles = _sosfilt.section_coefficients(lowpass_sos), pole_coefficients(decay, angle, scale)
     start = initial_state("modulation_bank", state, (*x.shape[:2], 2 * (len(low) + len(poles))), x)
     y, end = _op(x, low, poles, envelope, valid, start, not phase_insensitive)
     return (y, end) if return_state else y
+
+
+def pole_coefficients(decay: Tensor, angle: Tensor, scale: Tensor) -> Tensor:
+    """Return what the kernels take for each bandpass, (M - 1, 4): 1 - g, 1 - Re p, Im p, scale."""
+    return torch.stack([1.0 - decay, 1.0 - decay * torch.cos(angle), decay * torch.sin(angle), scale], -1)
 
 
 def reference(

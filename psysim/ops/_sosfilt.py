@@ -27,9 +27,7 @@ FORMS = forms_of("sosfilt", "sosfilt")
 
 
 @overload
-def sosfilt(
-    x: Tensor, sos: Tensor, *, state: Tensor | None = ..., return_state: Literal[False] = ...
-) -> Tensor: ...
+def sosfilt(x: Tensor, sos: Tensor, *, state: Tensor | None = ..., return_state: Literal[False] = ...) -> Tensor: ...
 @overload
 def sosfilt(
     x: Tensor, sos: Tensor, *, state: Tensor | None = ..., return_state: Literal[True]

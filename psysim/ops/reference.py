@@ -15,9 +15,10 @@ tensor([[[1., 3., 6.]]])
 from __future__ import annotations
 
 from psysim.ops._adaptation import reference as adaptation_loops
+from psysim.ops._chain import reference as chain_products
 from psysim.ops._gammatone import reference as gammatone
 from psysim.ops._modulation import reference as modulation_bank
 from psysim.ops._sosfilt import reference as sosfilt
 from psysim.ops._template import reference as template_product
 
-__all__ = ["adaptation_loops", "gammatone", "modulation_bank", "sosfilt", "template_product"]
+__all__ = ["adaptation_loops", "chain_products", "gammatone", "modulation_bank", "sosfilt", "template_product"]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from psysim import ops
 from psysim.errors import SpecError, check_option, check_range
+from psysim.ops.steps import Loops, Step
 from psysim.stages.base import AuditoryModule
 
 __all__ = ["PRESETS", "AdaptLoop", "AdaptationPreset", "minimum_levels_paulick2024"]
@@ -204,9 +205,15 @@ class AdaptLoop(AuditoryModule):
                 f"x has {channels} channels, but there are minimum levels for {minimum.numel()}: "
                 "pass minlvl_per_channel (or fc, with preset 'paulick2024') with one entry per channel."
             )
-        limit = self.limit_factor if self.limit > 1.0 else 0.0
-        y = ops.adaptation_loops(x.reshape((1,) * (3 - x.ndim) + tuple(x.shape)), self.a1, minimum, limit)
+        y = ops.adaptation_loops(x.reshape((1,) * (3 - x.ndim) + tuple(x.shape)), self.a1, minimum, self._limit())
         return y.reshape(x.shape)
+
+    def steps(self) -> list[Step]:
+        """Return the loops as a step."""
+        return [Loops(self.a1, self.minlvl, float(self._limit()))]
+
+    def _limit(self) -> Tensor | float:
+        return self.limit_factor if self.limit > 1.0 else 0.0
 
 
 def _time_constants(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from psysim.errors import SpecError, did_you_mean
+from psysim.ops.steps import Step
 
 __all__ = ["AuditoryModule", "check_keys", "check_sample_rate", "check_signal", "per_row", "resolve_dtype"]
 
@@ -123,6 +124,13 @@ class AuditoryModule(nn.Module):
                 f"{name} is on device '{signal.device}', {type(self).__name__} on '{self.device}': move one of them."
             )
         return signal.to(resolve_dtype(self.dtype))
+
+    def steps(self) -> list[Step] | None:
+        """Return this stage as steps for `psysim.ops.chain_products`, or None if it cannot be written as such.
+
+        Run one by one the steps give the same bits as `forward`.
+        """
+        return None
 
     def constant(self, name: str, value: object, *, learnable: bool | None = None) -> None:
         """Register ``value`` as the float64 constant ``name``: a parameter if learnable, a buffer otherwise."""

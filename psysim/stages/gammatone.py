@@ -10,6 +10,7 @@ from torch import Tensor
 
 from psysim import ops
 from psysim.errors import SpecError, check_option, check_range
+from psysim.ops.steps import Gammatone, Step
 from psysim.stages.base import AuditoryModule
 from psysim.units import erb_space, gammatone_bandwidth_hz
 
@@ -180,6 +181,10 @@ class GammatoneFilterbank(AuditoryModule):
         else:
             y = ops.gammatone(batch, self.decay, self.angle, order=self.n)
         return y.squeeze(0) if x.ndim == 1 else y
+
+    def steps(self) -> list[Step] | None:
+        """Return the filterbank as a step; None for complex or phase-shifted output."""
+        return None if self.peak_phase or self.complex_output else [Gammatone(self.decay, self.angle, self.n)]
 
     def _complex(self, x: Tensor) -> Tensor:
         y = 2.0 * ops.gammatone(x, self.decay, self.angle, order=self.n, complex_output=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from psysim import ops
 from psysim.errors import SpecError, check_option, check_range
+from psysim.ops.steps import HalfWave, Sections, Step
 from psysim.stages.base import AuditoryModule, per_row
 from psysim.stages.filters import analytic_signal, butterworth_lowpass, check_below_nyquist
 
@@ -159,6 +160,13 @@ class IHCEnvelope(AuditoryModule):
         if self.minlvl is not None:
             y = torch.clamp(y, min=self.minlvl)
         return y.reshape(x.shape)
+
+    def steps(self) -> list[Step] | None:
+        """Return the hair cell as steps; None where it uses the Hilbert envelope or a lower limit of the output."""
+        if self.preset.before not in ("halfwave", "nothing") or self.minlvl is not None:
+            return None
+        before: list[Step] = [HalfWave()] if self.preset.before == "halfwave" else []
+        return [*before, Sections(self.sos)] if self.iterations else before
 
     def _before(self, x: Tensor) -> Tensor:
         if self.preset.before == "halfwave":

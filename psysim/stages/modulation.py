@@ -13,6 +13,7 @@ from torch import Tensor
 
 from psysim import ops
 from psysim.errors import PsysimWarning, SpecError, check_option, check_range
+from psysim.ops.steps import Bank, Sections, Step
 from psysim.stages.base import AuditoryModule
 from psysim.stages.filters import butterworth_lowpass, check_below_nyquist
 from psysim.stages.modulation_butterworth import butterworth_bandpasses, check_edges, filter_butterworth
@@ -313,12 +314,29 @@ class ModulationFilterbank(AuditoryModule):
             envelope = self._envelope if self.phase_insens else None
             z = filter_butterworth(y, lowpass, sos, self.valid, envelope, self._scale())
         else:
-            decay = torch.exp(-math.pi / self.fs * self.bandwidth_hz)
-            angle = 2.0 * math.pi / self.fs * self.mfc_hz
             z = ops.modulation_bank(
-                y, lowpass, decay, angle, self._envelope, self._scale(), self.valid, phase_insensitive=self.phase_insens
+                y,
+                lowpass,
+                *self._poles(),
+                self._envelope,
+                self._scale(),
+                self.valid,
+                phase_insensitive=self.phase_insens,
             )
         return z.squeeze(0) if x.ndim == 2 else z
+
+    def steps(self) -> list[Step] | None:
+        """Return the lowpass before the bank and the bank as steps; None for Butterworth filters or complex output."""
+        if self.filter_type == "butterworth" or not self.phase_insens:
+            return None
+        bank = Bank(self._lowpass(), *self._poles(), self._envelope, self._scale(), self.valid)
+        if self.lowpass_cutoff is None:
+            return [bank]
+        return [Sections(butterworth_lowpass(self.lowpass_cutoff_hz, self.fs)), bank]
+
+    def _poles(self) -> tuple[Tensor, Tensor]:
+        """Radius and angle of the pole of each bandpass (M - 1,)."""
+        return torch.exp(-math.pi / self.fs * self.bandwidth_hz), 2.0 * math.pi / self.fs * self.mfc_hz
 
     def _lowpass(self) -> Tensor:
         """Return filter 0 as second-order sections (1, 6)."""

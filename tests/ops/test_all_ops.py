@@ -132,7 +132,7 @@ def test_gradients_agree_with_those_of_the_definition(
         assert (ours - theirs).abs().max() <= bound * theirs.abs().max(), name
 
 
-@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batch=st.sampled_from([1, 2]),
     channels=st.sampled_from([1, 2, 9]),
@@ -358,4 +358,4 @@ def test_no_form_names_what_would_work() -> None:
 
 
 def test_every_exported_operator_is_tested_here(case_names: set[str]) -> None:
-    assert set(ops.__all__) == case_names
+    assert set(ops.__all__) - {"chain_products"} == case_names  # that one has no gradient: tests/ops/test_chain.py

@@ -33,25 +33,25 @@ from psysim.ops.cpu.tiles import (
     write_tile,
 )
 
-__all__ = ["backward", "forward"]
+__all__ = ["PER_LOOP", "advance", "backward", "forward", "lane_coefficients"]
 
-_PER_LOOP = 5  # vectors of coefficients per loop: gain, 2/M, 2M, M - 1, M (M: ceiling of the limiter)
+PER_LOOP = 5  # vectors of coefficients per loop: gain, 2/M, 2M, M - 1, M (M: ceiling of the limiter)
 _KEPT = 4  # vectors kept per loop and sample on the way back: state before, quotient, limited quotient, exponential
 
 
 @kernel
-def _lane_coefficients(gain, table, rows, channels, like):
-    """Minimum, rest and factor; then `_PER_LOOP` vectors per loop."""
+def lane_coefficients(gain, table, rows, channels, like):
+    """Minimum, rest and factor; then `PER_LOOP` vectors per loop."""
     loops = gain.size
     width = 3 + loops
-    lanes = scratch((3 + _PER_LOOP * loops) * LANES, like)
+    lanes = scratch((3 + PER_LOOP * loops) * LANES, like)
     for lane in range(LANES):
         row = rows[lane] % channels * width
         for k in range(3):
             lanes[k * LANES + lane] = table[row + k]
         for j in range(loops):
             ceiling = table[row + 3 + j]
-            at = (3 + _PER_LOOP * j) * LANES + lane
+            at = (3 + PER_LOOP * j) * LANES + lane
             lanes[at] = gain[j]
             lanes[at + LANES] = 2.0 / ceiling
             lanes[at + 2 * LANES] = 2.0 * ceiling
@@ -72,7 +72,7 @@ def _start(begin, rows, loops, gain, like):
 
 
 @kernel
-def _advance(tile, count, lanes, state, carry, limited, history):
+def advance(tile, count, lanes, state, carry, limited, history):
     """Run the loops over a tile in place, up to the last quotient; keep what the way back needs if there is room."""
     loops = state.size // LANES
     keep = history.size > LANES
@@ -86,7 +86,7 @@ def _advance(tile, count, lanes, state, carry, limited, history):
             quotient = value / s
             value = quotient
             e = splat(tile, 0.0)
-            at = (3 + _PER_LOOP * j) * LANES
+            at = (3 + PER_LOOP * j) * LANES
             if limited:
                 over = quotient > 1.0
                 if any_lane(over):
@@ -112,7 +112,7 @@ def _advance(tile, count, lanes, state, carry, limited, history):
 @kernel
 def _forward(block, x, gain, table, channels, samples, limited, begin, out, end):
     rows = lane_rows(block, x.size // samples)
-    lanes = _lane_coefficients(gain, table, rows, channels, x)
+    lanes = lane_coefficients(gain, table, rows, channels, x)
     exact, state, carry = _start(begin, rows, gain.size, gain, x)
     offsets = rows * samples
     tile, none = scratch(TILE * LANES, x), scratch(LANES, x)
@@ -120,7 +120,7 @@ def _forward(block, x, gain, table, channels, samples, limited, begin, out, end)
     for start in range(0, samples, TILE):
         count = min(TILE, samples - start)
         read_tile(x, offsets, start, count, tile)
-        _advance(tile, count, lanes, state, carry, limited, none)
+        advance(tile, count, lanes, state, carry, limited, none)
         for t in range(count):
             store(tile, t * LANES, (load(tile, t * LANES) - rest) * factor)
         write_tile(out, offsets, start, count, tile)
@@ -153,7 +153,7 @@ def _retreat(tile, kept, grad, count, lanes, adjoint, limited, history, sums):
         g = g * factor
         for back in range(loops):
             j = loops - 1 - back
-            at, to = (3 + _PER_LOOP * j) * LANES, (t * loops + j) * _KEPT * LANES
+            at, to = (3 + PER_LOOP * j) * LANES, (t * loops + j) * _KEPT * LANES
             s, quotient, value = load(history, to), load(history, to + LANES), load(history, to + 2 * LANES)
             lam, gain = load(adjoint, j * LANES), load(lanes, at)
             place = (3 + loops + j) * LANES
@@ -183,7 +183,7 @@ def _backward(
     count_rows = x.size // samples
     rows = lane_rows(block, count_rows)
     loops = gain.size
-    lanes = _lane_coefficients(gain, table, rows, channels, gain)
+    lanes = lane_coefficients(gain, table, rows, channels, gain)
     state, adjoint = read_state(begin, rows, loops, gain), read_state(grad_end, rows, loops, gain)
     offsets, size = rows * samples, state.size
     tile, kept, slopes = scratch(TILE * LANES, gain), scratch(TILE * LANES, gain), scratch(TILE * LANES, gain)
@@ -195,7 +195,7 @@ def _backward(
         starts[i * size : (i + 1) * size] = state
         count = min(TILE, samples - i * TILE)
         read_tile(x, offsets, i * TILE, count, tile)
-        _advance(tile, count, lanes, state, none, limited, none)
+        advance(tile, count, lanes, state, none, limited, none)
     for back in range(tiles):
         i = tiles - 1 - back
         start, count = i * TILE, min(TILE, samples - i * TILE)
@@ -203,7 +203,7 @@ def _backward(
         read_tile(grad, offsets, start, count, slopes)
         kept[:] = tile
         state[:] = starts[i * size : (i + 1) * size]
-        _advance(kept, count, lanes, state, none, limited, history)
+        advance(kept, count, lanes, state, none, limited, history)
         _retreat(tile, kept, slopes, count, lanes, adjoint, limited, history, sums)
         write_tile(grad_x, offsets, start, count, slopes)
     write_state(grad_begin, rows, loops, adjoint)

@@ -26,11 +26,11 @@ from psysim.ops.cpu.tiles import (
     write_tile,
 )
 
-__all__ = ["backward", "forward"]
+__all__ = ["advance", "backward", "forward", "lane_coefficients"]
 
 
 @kernel
-def _lane_coefficients(coef, rows, channels):
+def lane_coefficients(coef, rows, channels):
     lanes = scratch(3 * LANES, coef)
     for lane in range(LANES):
         for k in range(3):
@@ -39,7 +39,7 @@ def _lane_coefficients(coef, rows, channels):
 
 
 @kernel
-def _advance(tile, count, lanes, state, order, real, imag, history):
+def advance(tile, count, lanes, state, order, real, imag, history):
     """Run the cascade over a tile: output in ``real``, ``imag``; all stages in ``history`` if it has room."""
     gain, pole_re, pole_im = load(lanes, 0), load(lanes, LANES), load(lanes, 2 * LANES)
     keep = history.size > LANES
@@ -64,7 +64,7 @@ def _advance(tile, count, lanes, state, order, real, imag, history):
 @kernel
 def _forward(block, x, coef, order, channels, samples, begin, out_re, out_im, end):
     rows = lane_rows(block, out_re.size // samples)
-    lanes = _lane_coefficients(coef, rows, channels)
+    lanes = lane_coefficients(coef, rows, channels)
     source, target = rows // channels * samples, rows * samples
     tile, real, imag = scratch(TILE * LANES, coef), scratch(TILE * LANES, coef), scratch(TILE * LANES, coef)
     state = read_state(begin, rows, 2 * order, coef)
@@ -72,7 +72,7 @@ def _forward(block, x, coef, order, channels, samples, begin, out_re, out_im, en
     for start in range(0, samples, TILE):
         count = min(TILE, samples - start)
         read_tile(x, source, start, count, tile)
-        _advance(tile, count, lanes, state, order, real, imag, none)
+        advance(tile, count, lanes, state, order, real, imag, none)
         flush(state)
         if out_im.size > 0:
             write_tile(out_im, target, start, count, imag)
@@ -146,7 +146,7 @@ def _backward(
 ):
     count_rows = grad_re.size // samples
     rows = lane_rows(block, count_rows)
-    lanes = _lane_coefficients(coef, rows, channels)
+    lanes = lane_coefficients(coef, rows, channels)
     source, target = rows // channels * samples, rows * samples
     tile, real, imag = scratch(TILE * LANES, coef), scratch(TILE * LANES, coef), scratch(TILE * LANES, coef)
     size = 2 * order * LANES
@@ -161,7 +161,7 @@ def _backward(
             starts[i * size : (i + 1) * size] = state
             count = min(TILE, samples - i * TILE)
             read_tile(x, source, i * TILE, count, tile)
-            _advance(tile, count, lanes, state, order, real, imag, none)
+            advance(tile, count, lanes, state, order, real, imag, none)
             flush(state)
     for back in range(tiles):
         i = tiles - 1 - back
@@ -170,7 +170,7 @@ def _backward(
             read_tile(x, source, start, count, tile)
             state[:] = starts[i * size : (i + 1) * size]
             history[:size] = state
-            _advance(tile, count, lanes, state, order, real, imag, history)
+            advance(tile, count, lanes, state, order, real, imag, history)
         read_tile(grad_re, target, start, count, real)
         if grad_im.size > 0:
             read_tile(grad_im, target, start, count, imag)

@@ -33,7 +33,7 @@ from psysim.ops.cpu.tiles import (
     write_tile,
 )
 
-__all__ = ["backward", "forward"]
+__all__ = ["backward", "band_advance", "band_output", "forward"]
 
 REAL, ENVELOPE, COMPLEX = 0, 1, 2  # what a bandpass puts out
 
@@ -69,7 +69,7 @@ def _keep_missing(begin, rows, sections, has, state):
 
 
 @kernel
-def _band_advance(tile, count, gain, back, turn, state, at, real, imag):
+def band_advance(tile, count, gain, back, turn, state, at, real, imag):
     """One complex pole p = (1 - back) + i turn over a tile: z = p z + gain x, written as an increment of z."""
     b, d, w = splat(tile, gain), splat(tile, back), splat(tile, turn)
     re, im = load(state, at), load(state, at + LANES)
@@ -83,7 +83,7 @@ def _band_advance(tile, count, gain, back, turn, state, at, real, imag):
 
 
 @kernel
-def _band_output(count, mode, scale, has, at, real, imag):
+def band_output(count, mode, scale, has, at, real, imag):
     """Turn the pole's values into the filter's output, zero in lanes without the filter."""
     present = load(has, at) > 0.5
     c = splat(real, scale)
@@ -129,8 +129,8 @@ def _forward(block, x, lowpass, bands, modes, valid, batch, channels, samples, b
             else:
                 c = 4 * (m - 1)
                 at = 2 * (m - 1) * LANES
-                _band_advance(tile, count, bands[c], bands[c + 1], bands[c + 2], band_state, at, real, imag)
-                _band_output(count, modes[m - 1], bands[c + 3], has, m * LANES, real, imag)
+                band_advance(tile, count, bands[c], bands[c + 1], bands[c + 2], band_state, at, real, imag)
+                band_output(count, modes[m - 1], bands[c + 3], has, m * LANES, real, imag)
                 write_tile(out_re, target, start, count, real)
                 if out_im.size > 0:
                     write_tile(out_im, target, start, count, imag)
@@ -228,7 +228,7 @@ def _starts(x, source, samples, bands, used, lanes, sections, state):
             if used[m]:
                 c = 4 * (m - 1)
                 at = 2 * (m - 1) * LANES
-                _band_advance(tile, count, bands[c], bands[c + 1], bands[c + 2], band_state, at, real, imag)
+                band_advance(tile, count, bands[c], bands[c + 1], bands[c + 2], band_state, at, real, imag)
         sections_advance(tile, count, lanes, low_state, none)
         flush(state)
     return starts
@@ -290,7 +290,7 @@ def _backward(
                 _read_gradient(grad_re, target, start, count, has, m * LANES, slope)
                 if grad_im.size > 0:
                     _read_gradient(grad_im, target, start, count, has, m * LANES, slope_im)
-                _band_advance(tile, count, coef[0], coef[1], coef[2], state, at, real, imag)
+                band_advance(tile, count, coef[0], coef[1], coef[2], state, at, real, imag)
                 before, sums = starts[i * size + at : i * size + at + 2 * LANES], band_sums[4 * m * LANES :]
                 mode = modes[m - 1]
                 _band_retreat(tile, count, coef, mode, before, real, imag, slope, slope_im, adjoint, at, sums, total)

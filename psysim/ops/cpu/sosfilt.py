@@ -28,7 +28,7 @@ from psysim.ops.cpu.tiles import (
     write_tile,
 )
 
-__all__ = ["backward", "forward", "sections_advance", "sections_retreat"]
+__all__ = ["backward", "forward", "lane_coefficients", "sections_advance", "sections_retreat"]
 
 
 @kernel
@@ -93,7 +93,7 @@ def sections_retreat(grad, output, count, lanes, adjoint, history, sums):
 
 
 @kernel
-def _lane_coefficients(coef, rows, channels, sections):
+def lane_coefficients(coef, rows, channels, sections):
     lanes = scratch(5 * sections * LANES, coef)
     for lane in range(LANES):
         for k in range(5 * sections):
@@ -104,7 +104,7 @@ def _lane_coefficients(coef, rows, channels, sections):
 @kernel
 def _forward(block, x, coef, channels, sections, samples, begin, out, end):
     rows = lane_rows(block, x.size // samples)
-    lanes = _lane_coefficients(coef, rows, channels, sections)
+    lanes = lane_coefficients(coef, rows, channels, sections)
     offsets = rows * samples
     tile, none = scratch(TILE * LANES, coef), scratch(LANES, coef)
     state = read_state(begin, rows, 2 * sections, coef)
@@ -127,12 +127,10 @@ def forward(x: Tensor, coef: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @kernel
-def _backward(
-    block, x, coef, channels, sections, samples, begin, grad, grad_end, learn, grad_x, grad_coef, grad_begin
-):
+def _backward(block, x, coef, channels, sections, samples, begin, grad, grad_end, learn, grad_x, grad_coef, grad_begin):
     count_rows = grad.size // samples
     rows = lane_rows(block, count_rows)
-    lanes = _lane_coefficients(coef, rows, channels, sections)
+    lanes = lane_coefficients(coef, rows, channels, sections)
     offsets = rows * samples
     tile, output = scratch(TILE * LANES, coef), scratch(TILE * LANES, coef)
     size = 2 * sections * LANES

@@ -13,7 +13,7 @@ from psysim.errors import SpecError
 from psysim.ops.cpu.simd import LANES, convert, load, splat, store
 from psysim.ops.cpu.tiles import empty, flat, kernel, run_blocks, scratch
 
-__all__ = ["backward", "forward"]
+__all__ = ["backward", "check_index", "forward"]
 
 CHUNK = 1 << 16  # values; long enough to hide the call, short enough that one row keeps two cores busy
 STEP = 4 * LANES  # values per loop pass: four independent sums hide the latency of the addition
@@ -52,15 +52,16 @@ def _finish(sums, chunks, out):
         out[row] = total
 
 
-def _check_index(index: Tensor, count: int) -> None:
+def check_index(op: str, index: Tensor, count: int) -> None:
+    """Raise `SpecError` unless every index is in 0 ... count - 1."""
     low, high = int(index.min()), int(index.max())
     if low < 0 or high >= count:
-        raise SpecError(f"ops.template_product: index holds {low if low < 0 else high}; allowed: 0 ... {count - 1}.")
+        raise SpecError(f"ops.{op}: index holds {low if low < 0 else high}; allowed: 0 ... {count - 1}.")
 
 
 def forward(x: Tensor, templates: Tensor, index: Tensor) -> Tensor:
     """Run the operator on the CPU."""
-    _check_index(index, len(templates))
+    check_index("template_product", index, len(templates))
     batch, width = x.shape
     chunks = -(-width // CHUNK)
     sums = flat(torch.empty(batch * chunks, dtype=torch.float64))

@@ -1,0 +1,131 @@
+"""The steps that `chain_products` can run in one pass: what an operator does, with its coefficients, as a value.
+
+A model hands its stages over as a list of steps. Each step can also be run alone (`Step.run`), which is the same
+operator that the stage itself calls; so a chain run step by step is the definition of the chain run in one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from psysim.ops._adaptation import adaptation_loops
+from psysim.ops._gammatone import gammatone
+from psysim.ops._modulation import modulation_bank
+from psysim.ops._sosfilt import sosfilt
+
+__all__ = ["Bank", "Gammatone", "HalfWave", "Loops", "Sections", "Step", "rebuild"]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One operator of a chain. Fields are tensors and numbers, so that a chain passes through `torch.library`."""
+
+    source: ClassVar[bool] = False  # takes sound (B, T) and makes channels (B, F, T): only as the first step
+
+    def run(self, x: Tensor) -> Tensor:
+        """Apply the step alone."""
+        raise NotImplementedError
+
+    def samples_out(self, samples: int) -> int:
+        """Return how many samples come out for ``samples``."""
+        return samples
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The fields that are tensors, in order."""
+        return [value for value in self._values() if isinstance(value, Tensor)]
+
+    @property
+    def numbers(self) -> list[float]:
+        """The fields that are numbers, in order."""
+        return [float(value) for value in self._values() if not isinstance(value, Tensor)]
+
+    def _values(self) -> list[Tensor | float]:
+        return [getattr(self, field.name) for field in fields(self)]
+
+    @classmethod
+    def rebuild(cls, tensors: list[Tensor], numbers: list[float]) -> Self:
+        """Make a step from the front of the two lists, which lose what was used."""
+        return cls(*(tensors.pop(0) if field.type == "Tensor" else numbers.pop(0) for field in fields(cls)))
+
+
+@dataclass(frozen=True, eq=False)
+class Gammatone(Step):
+    """`gammatone` with real output: ``decay`` and ``angle`` (F,)."""
+
+    decay: Tensor
+    angle: Tensor
+    order: float
+    source: ClassVar[bool] = True
+
+    def run(self, x: Tensor) -> Tensor:
+        """Filter sound (B, T) into (B, F, T)."""
+        return gammatone(x, self.decay, self.angle, int(self.order))
+
+
+@dataclass(frozen=True, eq=False)
+class HalfWave(Step):
+    """Half-wave rectification, max(x, 0)."""
+
+    def run(self, x: Tensor) -> Tensor:
+        """Rectify (B, F, T)."""
+        return torch.relu(x)
+
+
+@dataclass(frozen=True, eq=False)
+class Sections(Step):
+    """`sosfilt`: ``sos`` (S, 6) or (F, S, 6)."""
+
+    sos: Tensor
+
+    def run(self, x: Tensor) -> Tensor:
+        """Filter (B, F, T)."""
+        return sosfilt(x, self.sos)
+
+
+@dataclass(frozen=True, eq=False)
+class Loops(Step):
+    """`adaptation_loops`: ``decay`` (N,), ``minimum`` (1,) or (F,), ``limit``."""
+
+    decay: Tensor
+    minimum: Tensor
+    limit: float
+
+    def run(self, x: Tensor) -> Tensor:
+        """Adapt (B, F, T)."""
+        return adaptation_loops(x, self.decay, self.minimum, self.limit)
+
+
+@dataclass(frozen=True, eq=False)
+class Bank(Step):
+    """`modulation_bank` with real output: the last step of a chain."""
+
+    lowpass_sos: Tensor
+    decay: Tensor
+    angle: Tensor
+    envelope: Tensor
+    scale: Tensor
+    valid: Tensor
+
+    def run(self, x: Tensor) -> Tensor:
+        """Filter (B, F, T) into (B, F, M, T)."""
+        return modulation_bank(x, self.lowpass_sos, self.decay, self.angle, self.envelope, self.scale, self.valid)
+
+
+_KINDS: tuple[type[Step], ...] = (Gammatone, HalfWave, Sections, Loops, Bank)
+
+
+def kinds_of(steps: Sequence[Step]) -> list[int]:
+    """Return the kind of each step as a number."""
+    return [_KINDS.index(type(step)) for step in steps]
+
+
+def rebuild(kinds: Sequence[int], tensors: Sequence[Tensor], numbers: Sequence[float]) -> list[Step]:
+    """Make the steps again from what `kinds_of`, `Step.tensors` and `Step.numbers` gave, one after another."""
+    tensors, numbers = list(tensors), list(numbers)
+    return [_KINDS[kind].rebuild(tensors, numbers) for kind in kinds]
