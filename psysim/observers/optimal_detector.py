@@ -199,16 +199,20 @@ class OptimalDetector(Observer):
         first = 0
         if level is None and self.settings.template_pairing == "independent" and not training.frozen:
             first = n_tokens  # references get noise tokens of their own
-        total: Tensor | None = None
+        total = wide = torch.empty(0)
         for token in torch.arange(first, first + n_tokens):
             sound = self._training_sounds(training, condition, token[None], level)
             with torch.no_grad():
                 representation = self.model.represent(sound)
             self._rate, self._shape = representation.fs, tuple(representation.values.shape[1:])
-            values = representation.values.flatten().to(torch.float64)
-            total = values if total is None else total.add_(values)
-        assert total is not None
-        return total / n_tokens
+            values = representation.values.flatten()
+            if token == first:
+                total, wide = (
+                    torch.zeros_like(values, dtype=torch.float64),
+                    torch.empty_like(values, dtype=torch.float64),
+                )
+            total += wide.copy_(values)  # into memory that is there: fresh pages cost four times as much as the sum
+        return total.div_(n_tokens)
 
     def _reference_sd(self, training: TrainingSounds, condition: int, n_tokens: int) -> float:
         """Return the standard deviation of the decision variable of reference intervals, internal noise included."""

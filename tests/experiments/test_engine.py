@@ -19,6 +19,7 @@ from psysim.experiments import load, loads
 from psysim.experiments.engine import run
 from psysim.experiments.recording import open_result
 from psysim.experiments.sounds import Sounds
+from psysim.models import Dau1997
 from psysim.results import store
 from psysim.results.tables import thresholds
 from psysim.rng import Keys
@@ -91,6 +92,14 @@ def test_the_batch_size_changes_nothing(text: str) -> None:
     assert_same_run(runs[0], runs[1])
     assert_same_run(runs[0], runs[2])
     assert np.isfinite(runs[0]["threshold"]).all()
+
+
+def test_one_pass_gives_the_same_tracks_as_the_representation_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    one_pass = run(loads(MODELLED))
+    monkeypatch.setattr(Dau1997, "fused", lambda *_: None)
+    in_memory = run(loads(MODELLED))
+    for name in ("threshold", "level", "response"):
+        np.testing.assert_array_equal(one_pass[name], in_memory[name])
 
 
 def test_more_tracks_leave_the_first_ones_as_they_were() -> None:

@@ -143,3 +143,39 @@ def test_learnable_round_trip(name: str) -> None:
 def test_a_wrong_name_gets_the_nearest() -> None:
     with pytest.raises(SpecError, match="Did you mean 'dau1997'"):
         registry.get("dau97")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", registry.names())
+def test_products_in_one_pass_equal_those_of_the_representation(name: str, dtype: str) -> None:
+    model = build(name, dtype=dtype)
+    x = sound(batch=5, dtype=model.dtype)
+    r = model.represent(x).values
+    chain = model.fused(x)
+    if chain is None:
+        assert model.products(x, r[None, :1], torch.zeros(5, dtype=torch.int64)) is None
+        return
+    y, steps = chain
+    for step in steps:
+        y = step.run(y)
+    assert torch.equal(y, r)  # the same bits
+    templates, index = r[:4].reshape(2, 2, *r.shape[1:]), torch.tensor([0, 1, 1, 0, 1])
+    result = model.products(x, templates, index, moments=True)
+    assert result is not None
+    wide, chosen = r.double(), templates[index].double()
+    expected = [(wide * chosen[:, k]).sum(-1) for k in range(2)] + [wide.sum(-1), wide.square().sum(-1)]
+    # Sums of the same numbers in another order: 1e-12 of the largest is 1e4 roundings
+    torch.testing.assert_close(result, torch.stack(expected, -1), rtol=0, atol=1e-12 * float(result.abs().max()))
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_products_leave_gradients_to_the_representation(name: str) -> None:
+    model, x = build(name), sound()
+    template = model.represent(x).values[None, :1]
+    index = torch.zeros(3, dtype=torch.int64)
+    assert model.products(x.requires_grad_(), template, index) is None
+    with torch.no_grad():
+        without = model.products(x, template, index)
+        assert (without is None) == (model.fused(x) is None)
+    learning = build(name, learnable=True)
+    assert learning.products(x.detach(), template, index) is None

@@ -269,3 +269,43 @@ def test_conversion_keeps_constants_exact() -> None:
     assert torch.equal(model.float().double().represent(x).values, exact.represent(x).values)
     assert model.represent(x.float()).values.dtype == torch.float64
     assert Dau1997(FS).represent(x).values.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"headphone_kwargs": {}, "middleear_kwargs": {}},
+        {"ihc_kwargs": {"method": "breebaart2001"}, "adaptation_kwargs": {"preset": "osses2021"}},
+        {
+            "ihc_kwargs": {"method": "none"},
+            "adaptation_kwargs": {"preset": "dau1996"},
+            "modulation_kwargs": {"preset": "dau1996"},
+        },
+        {"adaptation_kwargs": {"preset": "paulick2024"}, "modulation_kwargs": {"preset": "verhey1999"}},
+    ],
+    ids=["ears", "breebaart2001", "dau1996", "levels per channel"],
+)
+def test_variants_in_one_pass(options: dict) -> None:
+    """The steps are the stages: run one by one they give the same bits."""
+    model = Dau1997(fs=44100, **options)
+    x = 0.02 * torch.randn(2, 900, generator=torch.Generator().manual_seed(1))
+    chain = model.fused(x)
+    assert chain is not None
+    y, steps = chain
+    for step in steps:
+        y = step.run(y)
+    assert torch.equal(y, model.represent(x).values)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"subfs": 4000.0},
+        {"ihc_kwargs": {"method": "hilbert"}},
+        {"modulation_kwargs": {"filter_type": "butterworth"}},
+        {"modulation_kwargs": {"phase_insens": False}},
+    ],
+    ids=["subfs", "hilbert", "butterworth", "complex"],
+)
+def test_variants_that_need_the_whole_sound_do_not_run_in_one_pass(options: dict) -> None:
+    assert Dau1997(fs=44100, **options).fused(torch.zeros(1, 500)) is None

@@ -263,3 +263,36 @@ def test_calibration_facts_are_reported(tmp_path, monkeypatch) -> None:
     again.calibrate()
     assert len(list((tmp_path / "calibration").glob("*.json"))) == 2  # changed code is calibrated anew
     assert _detector(internal_noise_std=2.0).calibration["status"] == "given"
+
+
+class TestOnePass:
+    """The decision variable without the representation in memory."""
+
+    def detector(self) -> tuple[OptimalDetector, torch.Tensor]:
+        model = Dau1997(fs=44100, **ONE_CHANNEL)
+        observer = OptimalDetector(OptimalDetector.Settings(internal_noise_std=1.0), model)
+        sounds = stimuli.tone(frequency_hz=1000, level_db_spl=[60.0, 60.5, 61.0, 65.0], duration_s=0.05, fs=44100)
+        r = model.represent(sounds).values.double()
+        difference = r[3] - r[0]
+        template = difference / difference.square().sum().sqrt()
+        observer.templates = template.float()[None]
+        observer._offset, observer._rate = (template * r[0]).sum()[None], 44100.0
+        return observer, sounds
+
+    def test_equals_the_way_through_the_representation(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        observer, sounds = self.detector()
+        condition = torch.zeros(4, dtype=torch.int64)
+        with torch.no_grad():
+            fused = observer.decision_variable(sounds[:, None], condition)
+        monkeypatch.setattr(Dau1997, "fused", lambda *_: None)
+        plain = observer.decision_variable(sounds[:, None], condition)
+        # The products are sums of the same float64 products in another order, before the offset is subtracted
+        torch.testing.assert_close(fused, plain, rtol=0, atol=1e-12 * float(observer._offset) / observer._rate**0.5)
+        assert fused[:, 0].diff().gt(0).all()
+
+    def test_gradients_are_those_of_the_representation(self) -> None:
+        observer, sounds = self.detector()
+        x = sounds[1:2, None].clone().requires_grad_()
+        (slope,) = torch.autograd.grad(observer.decision_variable(x, torch.zeros(1, dtype=torch.int64)).sum(), x)
+        assert slope.isfinite().all()
+        assert slope.abs().max() > 0
