@@ -16,9 +16,24 @@ from __future__ import annotations
 
 from psysim.ops._adaptation import reference as adaptation_loops
 from psysim.ops._chain import reference as chain_products
+from psysim.ops._compress import reference as compress
 from psysim.ops._gammatone import reference as gammatone
+from psysim.ops._hair_cell import reference as hair_cell
+from psysim.ops._leaky import reference as leaky
 from psysim.ops._modulation import reference as modulation_bank
+from psysim.ops._smooth import reference as smooth
 from psysim.ops._sosfilt import reference as sosfilt
 from psysim.ops._template import reference as template_product
 
-__all__ = ["adaptation_loops", "chain_products", "gammatone", "modulation_bank", "sosfilt", "template_product"]
+__all__ = [
+    "adaptation_loops",
+    "chain_products",
+    "compress",
+    "gammatone",
+    "hair_cell",
+    "leaky",
+    "modulation_bank",
+    "smooth",
+    "sosfilt",
+    "template_product",
+]

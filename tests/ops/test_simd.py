@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from psysim.ops._exp import exp
-from psysim.ops._simd import LANES, load, store
-from psysim.ops._tiles import flush, kernel, read_tile, write_tile
+from psysim.ops.cpu.exp import exp, expm1
+from psysim.ops.cpu.simd import LANES, load, store
+from psysim.ops.cpu.tiles import flush, kernel, read_tile, write_tile
 
 
 @kernel
@@ -28,6 +28,22 @@ def test_exponential_function(kind: str, low: float, high: float, bound: float) 
         vector_exp(values, result)
         expected = np.exp(values.astype(np.longdouble))
         assert np.abs(result / expected - 1).max() <= bound
+
+
+@kernel
+def vector_expm1(x: Any, out: Any) -> None:
+    for k in range(0, x.size, LANES):
+        store(out, k, expm1(load(x, k)))
+
+
+# Two units in the last place of the result, and one more where 2^k p and 2^k - 1 cancel in part
+@pytest.mark.parametrize(("kind", "bound"), [("float64", 6.7e-16), ("float32", 3.6e-7)])
+def test_exponential_function_minus_one(kind: str, bound: float) -> None:
+    tiny = np.geomspace(1e-30, 40.0, 16000)
+    x = np.concatenate([np.linspace(-2, 2, 16000), tiny, -tiny]).astype(kind)
+    result = np.empty_like(x)
+    vector_expm1(x, result)
+    assert np.abs(result / np.expm1(x.astype(np.longdouble)) - 1).max() <= bound
 
 
 @pytest.mark.parametrize("kind", ["float64", "float32"])

@@ -23,7 +23,7 @@ from psysim.ops._gammatone import pole_coefficients as gammatone_poles
 from psysim.ops._modulation import pole_coefficients as bank_poles
 from psysim.ops._sosfilt import section_coefficients
 from psysim.ops.cpu import adaptation, gammatone, sosfilt
-from psysim.ops.cpu.modulation import band_advance, band_output
+from psysim.ops.cpu.modulation import output_step, pole_step
 from psysim.ops.cpu.simd import LANES, convert, load, select, splat, store
 from psysim.ops.cpu.template import check_index
 from psysim.ops.cpu.tiles import TILE, blocks_of, flat, flush, kernel, read_tile, run_blocks, scratch
@@ -155,26 +155,45 @@ def _advance(row, count, coef, state, soft, tile, wide, none, soft_none):
 
 
 @kernel
-def _accumulate(real, count, templates, offsets, start, shared, values, sums, at):
+def _accumulate(real, count, values, sums, at):
     """Add a filter's output times its template to two sums: even and odd samples, so that additions overlap."""
     even, odd = load(sums, at), load(sums, at + LANES)
-    half = count // 2 * 2
-    if shared:
-        place = offsets[0] + start
-        for t in range(0, half, 2):
-            even = even + convert(load(real, t * LANES), sums) * splat(sums, templates[place + t])
-            odd = odd + convert(load(real, (t + 1) * LANES), sums) * splat(sums, templates[place + t + 1])
-        if half < count:
-            even = even + convert(load(real, half * LANES), sums) * splat(sums, templates[place + half])
-    else:
-        read_tile(templates, offsets, start, count, values)
-        for t in range(0, half, 2):
-            even = even + convert(load(real, t * LANES), sums) * convert(load(values, t * LANES), sums)
-            odd = odd + convert(load(real, (t + 1) * LANES), sums) * convert(load(values, (t + 1) * LANES), sums)
-        if half < count:
-            even = even + convert(load(real, half * LANES), sums) * convert(load(values, half * LANES), sums)
+    for t in range(count):
+        even, odd = odd, even + convert(load(real, t * LANES), sums) * convert(load(values, t * LANES), sums)
+    if count % 2:
+        even, odd = odd, even
     store(sums, at, even)
     store(sums, at + LANES, odd)
+
+
+@kernel
+def _accumulate_shared(real, count, template, start, sums, at):
+    """Do the same with one template for all lanes: one number serves them all."""
+    even, odd = load(sums, at), load(sums, at + LANES)
+    for t in range(count):
+        even, odd = odd, even + convert(load(real, t * LANES), sums) * splat(sums, template[start + t])
+    if count % 2:
+        even, odd = odd, even
+    store(sums, at, even)
+    store(sums, at + LANES, odd)
+
+
+@kernel
+def _band_shared(tile, count, coef, mode, present, state, at, real, template, start, sums, to):
+    """Bandpass and `_accumulate_shared` in one loop, a quarter faster: the way of the one-template observers."""
+    b, p, w, c = splat(tile, coef[0]), splat(tile, 1.0 - coef[1]), splat(tile, coef[2]), splat(real, coef[3])
+    re, im = load(state, at), load(state, at + LANES)
+    even, odd = load(sums, to), load(sums, to + LANES)
+    for t in range(count):
+        re, im = pole_step(re, im, load(tile, t * LANES), b, p, w)
+        y = output_step(convert(re, real), convert(im, real), mode, c, present)
+        even, odd = odd, even + convert(y, sums) * splat(sums, template[start + t])
+    if count % 2:
+        even, odd = odd, even
+    store(state, at, re)
+    store(state, at + LANES, im)
+    store(sums, to, even)
+    store(sums, to + LANES, odd)
 
 
 @kernel
@@ -188,7 +207,19 @@ def _add_moments(real, count, sums, at):
 
 
 @kernel
-def _bank(row, count, start, table, coef, state, tile, wide, low, real, imag, templates, places, shared, values,
+def _band(tile, count, coef, mode, present, state, at, real):
+    """Bandpass over a tile: its output in ``real``."""
+    b, p, w, c = splat(tile, coef[0]), splat(tile, 1.0 - coef[1]), splat(tile, coef[2]), splat(real, coef[3])
+    re, im = load(state, at), load(state, at + LANES)
+    for t in range(count):
+        re, im = pole_step(re, im, load(tile, t * LANES), b, p, w)
+        store(real, t * LANES, output_step(convert(re, real), convert(im, real), mode, c, present))
+    store(state, at, re)
+    store(state, at + LANES, im)
+
+
+@kernel
+def _bank(row, count, start, table, coef, state, tile, wide, low, real, templates, places, shared, values,
           per_filter, moments, sums, none):  # fmt: skip
     """Run all filters on a tile and add their outputs to the sums."""
     sections, filters = row[5], row[6]
@@ -196,26 +227,33 @@ def _bank(row, count, start, table, coef, state, tile, wide, low, real, imag, te
     has = coef[at + 5 * sections * LANES : at + (5 * sections + filters) * LANES]
     bands = table[row[1] + 5 * sections :]
     cut = begin + 2 * sections * LANES
+    kept = places.shape[0]
+    width = 2 * (kept + (2 if moments else 0)) * LANES
     _widen(tile, count, wide)
     for m in range(filters):
         if not has[m * LANES : (m + 1) * LANES].any():
             continue
+        present = load(has, m * LANES) > 0.5
+        to, first = m * width, m * per_filter + start
         if m == 0:
             low[:] = wide
             sosfilt.sections_advance(low, count, coef[at : at + 5 * sections * LANES], state[begin:cut], none)
-            present = load(has, 0) > 0.5
             for t in range(count):
                 store(real, t * LANES, convert(select(present, load(low, t * LANES), 0.0), real))
         else:
-            c, s = 4 * (m - 1), cut + 2 * (m - 1) * LANES
-            band_advance(wide, count, bands[c], bands[c + 1], bands[c + 2], state, s, real, imag)
-            band_output(count, bands[4 * (filters - 1) + m - 1], bands[c + 3], has, m * LANES, real, imag)
-        width = 2 * (places.shape[0] + (2 if moments else 0)) * LANES
-        for k in range(places.shape[0]):
-            to = m * width + 2 * k * LANES
-            _accumulate(real, count, templates, places[k] + m * per_filter, start, shared, values, sums, to)
+            mode, c, s = bands[4 * (filters - 1) + m - 1], bands[4 * (m - 1) : 4 * m], cut + 2 * (m - 1) * LANES
+            if shared and kept == 1 and not moments:
+                _band_shared(wide, count, c, mode, present, state, s, real, templates, places[0, 0] + first, sums, to)
+                continue
+            _band(wide, count, c, mode, present, state, s, real)
+        for k in range(kept):
+            if shared:
+                _accumulate_shared(real, count, templates, places[k, 0] + first, sums, to + 2 * k * LANES)
+            else:
+                read_tile(templates, places[k] + m * per_filter, start, count, values)
+                _accumulate(real, count, values, sums, to + 2 * k * LANES)
         if moments:
-            _add_moments(real, count, sums, m * width + 2 * places.shape[0] * LANES)
+            _add_moments(real, count, sums, to + 2 * kept * LANES)
 
 
 @kernel
@@ -247,8 +285,7 @@ def _forward(block, x, plan, table, vectors, templates, index, order, sizes, mom
     source = item * samples if plan[0, 0] == GAMMATONE else (item * channels + channel) * samples
     outputs = kept + 2 if moments else kept
     sums = scratch(2 * outputs * filters * LANES, table)
-    tile, real, imag, values = (scratch(TILE * LANES, x), scratch(TILE * LANES, x), scratch(TILE * LANES, x),
-                                scratch(TILE * LANES, templates))  # fmt: skip
+    tile, real, values = scratch(TILE * LANES, x), scratch(TILE * LANES, x), scratch(TILE * LANES, templates)
     wide, low, none = scratch(TILE * LANES, table), scratch(TILE * LANES, table), scratch(LANES, table)
     real64, imag64, soft_none = scratch(TILE * LANES, table), scratch(TILE * LANES, table), scratch(LANES, x)
     last = plan.shape[0] - 1
@@ -265,7 +302,7 @@ def _forward(block, x, plan, table, vectors, templates, index, order, sizes, mom
             read_tile(x, source, start, count, tile)
         for i in range(1, last):
             _advance(plan[i], count, coef, state, soft, tile, wide, none, soft_none)
-        _bank(plan[last], count, start, table, coef, state, tile, wide, low, real, imag, templates, places, shared,
+        _bank(plan[last], count, start, table, coef, state, tile, wide, low, real, templates, places, shared,
               values, per_filter, moments, sums, none)  # fmt: skip
         flush(state)
     for lane in range(LANES):

@@ -18,7 +18,7 @@ from numba.extending import overload
 
 from psysim.ops.cpu.simd import Vector, power_of_two, round_even, select
 
-__all__ = ["exp"]
+__all__ = ["exp", "expm1"]
 
 _LOG2_E = 1.4426950408889634
 _HIGH64, _LOW64 = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # ln 2 in two parts, k * high is exact
@@ -66,3 +66,41 @@ def _choose(value):
     if not isinstance(value, Vector):
         return None
     return _exp64 if value.dtype == types.float64 else _exp32
+
+
+def expm1(value: Any) -> Any:
+    """Exponential function minus 1 of a vector, without the loss of digits near 0; for compiled code only."""
+    raise TypeError(f"expm1 works on vectors inside compiled kernels, not on {type(value).__name__}")
+
+
+def _expm1_64(value):
+    z = select(value > -708.0, value, -708.0)
+    z = select(z < 708.0, z, 708.0)
+    k = round_even(z * _LOG2_E)
+    r = (z - k * _HIGH64) - k * _LOW64
+    r2 = r * r
+    r4 = r2 * r2
+    low = r + (_A2 + _A3 * r) * r2
+    middle = (_A4 + _A5 * r) + (_A6 + _A7 * r) * r2
+    high = (_A8 + _A9 * r) + (_A10 + _A11 * r) * r2
+    whole = power_of_two(k)
+    return (low + middle * r4 + high * (r4 * r4)) * whole + (whole - 1.0)
+
+
+def _expm1_32(value):
+    z = select(value > -87.0, value, -87.0)
+    z = select(z < 88.0, z, 88.0)
+    k = round_even(z * _LOG2_E)
+    r = (z - k * _HIGH32) - k * _LOW32
+    r2 = r * r
+    low = _B1 * r + (_B2 + _B3 * r) * r2
+    high = (_B4 + _B5 * r) + _B6 * r2
+    whole = power_of_two(k)
+    return (low + high * (r2 * r2)) * whole + (whole - 1.0)
+
+
+@overload(expm1)
+def _choose_expm1(value):
+    if not isinstance(value, Vector):
+        return None
+    return _expm1_64 if value.dtype == types.float64 else _expm1_32

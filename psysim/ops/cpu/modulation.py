@@ -1,10 +1,9 @@
 """Numba kernels of `modulation_bank`.
 
-States are float64 whatever the dtype of the signal, updated by increments: z - (1 - p) z + gain x. At 44.1 kHz the 5-Hz
-filter has |1 - p| = 8e-4; a float32 pole would move its bandwidth by 1e-4 and a float32 state stop 1e-4 from its goal,
-for a fifth less time. Backward is float64 throughout. Rows are ordered channel by channel (all of the batch for the
-first channel, then the second ...), so that the lanes of a block mostly have the same filters and missing filters are
-skipped.
+States are float64 whatever the dtype of the signal. At 44.1 kHz the 5-Hz filter has |1 - p| = 8e-4; a float32 pole
+would move its bandwidth by 1e-4 and a float32 state stop 1e-4 from its goal, for a fifth less time. Backward is float64
+throughout. Rows are ordered channel by channel (all of the batch for the first channel, then the second ...), so that
+the lanes of a block mostly have the same filters and missing filters are skipped.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -15,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from psysim.ops.cpu.simd import LANES, convert, load, select, splat, sqrt, store
+from psysim.ops.cpu.simd import LANES, convert, fma, load, select, splat, sqrt, store
 from psysim.ops.cpu.sosfilt import sections_advance, sections_retreat
 from psysim.ops.cpu.tiles import (
     TILE,
@@ -33,7 +32,7 @@ from psysim.ops.cpu.tiles import (
     write_tile,
 )
 
-__all__ = ["backward", "band_advance", "band_output", "forward"]
+__all__ = ["backward", "forward", "output_step", "pole_step"]
 
 REAL, ENVELOPE, COMPLEX = 0, 1, 2  # what a bandpass puts out
 
@@ -69,13 +68,26 @@ def _keep_missing(begin, rows, sections, has, state):
 
 
 @kernel
-def band_advance(tile, count, gain, back, turn, state, at, real, imag):
-    """One complex pole p = (1 - back) + i turn over a tile: z = p z + gain x, written as an increment of z."""
-    b, d, w = splat(tile, gain), splat(tile, back), splat(tile, turn)
+def pole_step(re, im, x, b, p, w):
+    """One sample of a complex pole p + i w: z = (p + i w) z + b x."""
+    return fma(-w, im, fma(p, re, b * x)), fma(p, im, w * re)
+
+
+@kernel
+def output_step(re, im, mode, c, present):
+    """Output of a filter from its pole's value: the scaled real part or magnitude, zero in lanes without the filter."""
+    if mode == ENVELOPE:
+        re = sqrt(fma(re, re, im * im))
+    return select(present, c * re, 0.0)
+
+
+@kernel
+def _band_advance(tile, count, coef, state, at, real, imag):
+    """Run a bandpass's pole over a tile."""
+    b, p, w = splat(tile, coef[0]), splat(tile, 1.0 - coef[1]), splat(tile, coef[2])
     re, im = load(state, at), load(state, at + LANES)
     for t in range(count):
-        x = load(tile, t * LANES)
-        re, im = (re - d * re) + (b * x - w * im), (im - d * im) + w * re
+        re, im = pole_step(re, im, load(tile, t * LANES), b, p, w)
         store(real, t * LANES, convert(re, real))
         store(imag, t * LANES, convert(im, imag))
     store(state, at, re)
@@ -83,15 +95,12 @@ def band_advance(tile, count, gain, back, turn, state, at, real, imag):
 
 
 @kernel
-def band_output(count, mode, scale, has, at, real, imag):
-    """Turn the pole's values into the filter's output, zero in lanes without the filter."""
-    present = load(has, at) > 0.5
+def _band_output(count, mode, scale, present, real, imag):
+    """Turn the pole's values into the filter's output."""
     c = splat(real, scale)
     for t in range(count):
         re, im = load(real, t * LANES), load(imag, t * LANES)
-        if mode == ENVELOPE:
-            re = sqrt(re * re + im * im)
-        store(real, t * LANES, select(present, c * re, 0.0))
+        store(real, t * LANES, output_step(re, im, mode, c, present))
         if mode == COMPLEX:
             store(imag, t * LANES, select(present, c * im, 0.0))
 
@@ -127,10 +136,9 @@ def _forward(block, x, lowpass, bands, modes, valid, batch, channels, samples, b
                 if out_im.size > 0:
                     write_tile(out_im, target, start, count, blank)
             else:
-                c = 4 * (m - 1)
-                at = 2 * (m - 1) * LANES
-                band_advance(tile, count, bands[c], bands[c + 1], bands[c + 2], band_state, at, real, imag)
-                band_output(count, modes[m - 1], bands[c + 3], has, m * LANES, real, imag)
+                coef, at = bands[4 * (m - 1) : 4 * m], 2 * (m - 1) * LANES
+                _band_advance(tile, count, coef, band_state, at, real, imag)
+                _band_output(count, modes[m - 1], coef[3], load(has, m * LANES) > 0.5, real, imag)
                 write_tile(out_re, target, start, count, real)
                 if out_im.size > 0:
                     write_tile(out_im, target, start, count, imag)
@@ -226,9 +234,7 @@ def _starts(x, source, samples, bands, used, lanes, sections, state):
         read_tile(x, source, i * TILE, count, tile)
         for m in range(1, filters):
             if used[m]:
-                c = 4 * (m - 1)
-                at = 2 * (m - 1) * LANES
-                band_advance(tile, count, bands[c], bands[c + 1], bands[c + 2], band_state, at, real, imag)
+                _band_advance(tile, count, bands[4 * (m - 1) : 4 * m], band_state, 2 * (m - 1) * LANES, real, imag)
         sections_advance(tile, count, lanes, low_state, none)
         flush(state)
     return starts
@@ -290,7 +296,7 @@ def _backward(
                 _read_gradient(grad_re, target, start, count, has, m * LANES, slope)
                 if grad_im.size > 0:
                     _read_gradient(grad_im, target, start, count, has, m * LANES, slope_im)
-                band_advance(tile, count, coef[0], coef[1], coef[2], state, at, real, imag)
+                _band_advance(tile, count, coef, state, at, real, imag)
                 before, sums = starts[i * size + at : i * size + at + 2 * LANES], band_sums[4 * m * LANES :]
                 mode = modes[m - 1]
                 _band_retreat(tile, count, coef, mode, before, real, imag, slope, slope_im, adjoint, at, sums, total)

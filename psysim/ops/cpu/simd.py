@@ -27,7 +27,10 @@ __all__ = [
     "Vector",
     "absolute",
     "any_lane",
+    "binary_exponent",
+    "binary_fraction",
     "convert",
+    "fma",
     "load",
     "load_transposed",
     "power_of_two",
@@ -194,16 +197,16 @@ def any_lane(typingctx: Any, mask: Any) -> Any:
     return types.boolean(mask), codegen
 
 
+def _call(builder: Any, name: str, args: Any) -> Any:
+    kind = args[0].type
+    suffix = f"v{LANES}f{32 if kind.element == ir.FloatType() else 64}"
+    signature = ir.FunctionType(kind, [kind] * len(args))
+    return builder.call(cgutils.get_or_insert_function(builder.module, signature, f"llvm.{name}.{suffix}"), args)
+
+
 def _unary(name: str) -> Any:
     def typer(typingctx: Any, value: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            kind = args[0].type
-            suffix = f"v{LANES}f{32 if kind.element == ir.FloatType() else 64}"
-            signature = ir.FunctionType(kind, [kind])
-            function = cgutils.get_or_insert_function(builder.module, signature, f"llvm.{name}.{suffix}")
-            return builder.call(function, args)
-
-        return value(value), codegen
+        return value(value), lambda context, builder, sig, args: _call(builder, name, args)
 
     return intrinsic(typer)
 
@@ -211,6 +214,12 @@ def _unary(name: str) -> Any:
 sqrt = _unary("sqrt")
 absolute = _unary("fabs")
 round_even = _unary("rint")
+
+
+@intrinsic
+def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """Compute a b + c, rounded once: where two kernels must give the same bits, whatever the compiler would contract."""
+    return a(a, b, c), lambda context, builder, sig, args: _call(builder, "fma", args)
 
 
 @intrinsic
@@ -225,6 +234,43 @@ def power_of_two(typingctx: Any, value: Any) -> Any:
         return builder.bitcast(builder.shl(exponent, ir.Constant(kind, [shift] * LANES)), args[0].type)
 
     return value(value), codegen
+
+
+_SQRT_HALF = 0x3FE6A09E667F3BCD  # bits of sqrt(1/2) as float64
+_EXPONENT = 0xFFF << 52
+_ROUNDER = 0x4338000000000000  # bits of 1.5 2^52: a small integer added to them becomes the same number added
+
+
+def _bits_above_sqrt_half(builder: Any, value: Any) -> Any:
+    kind = ir.VectorType(ir.IntType(64), LANES)
+    return kind, builder.sub(builder.bitcast(value, kind), ir.Constant(kind, [_SQRT_HALF] * LANES))
+
+
+@intrinsic
+def binary_exponent(typingctx: Any, value: Any) -> Any:
+    """Return k of value = 2^k m with sqrt(1/2) <= m < sqrt(2), for float64 vectors of positive normal numbers."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind, bits = _bits_above_sqrt_half(builder, args[0])
+        exponent = builder.ashr(bits, ir.Constant(kind, [52] * LANES))
+        # AVX2 has no conversion of 64-bit integers: they become the last bits of a float64 and are freed of the rest
+        rounder = ir.Constant(kind, [_ROUNDER] * LANES)
+        number = builder.bitcast(builder.add(exponent, rounder), args[0].type)
+        return builder.fsub(number, builder.bitcast(rounder, args[0].type))
+
+    return (value(value), codegen) if value.dtype == types.float64 else None
+
+
+@intrinsic
+def binary_fraction(typingctx: Any, value: Any) -> Any:
+    """Return m of value = 2^k m, see `binary_exponent`."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind, bits = _bits_above_sqrt_half(builder, args[0])
+        shift = builder.and_(bits, ir.Constant(kind, [_EXPONENT] * LANES))
+        return builder.bitcast(builder.sub(builder.bitcast(args[0], kind), shift), args[0].type)
+
+    return (value(value), codegen) if value.dtype == types.float64 else None
 
 
 def _transpose(builder: Any, rows: list[Any]) -> list[Any]:

@@ -1,12 +1,13 @@
 """What the Triton kernels share: tiles of samples x rows, states and coefficients as tuples, and the launch.
 
 Rows are time-last in memory, so a load of one sample for each of 32 rows would touch 32 sectors of 32 bytes and use
-4 bytes of each. `read_tile` loads 8 consecutive samples per row, which fill a sector (float32), and splits the tile into
-vectors over the rows; `write_tile` is its inverse.
+4 bytes of each. `read_tile` loads 8 consecutive samples per row, which fill a sector (float32), and splits the tile
+into vectors over the rows; `write_tile` is its inverse.
 """
 
-# mypy: disable-error-code="no-untyped-def"
-# Compiled functions are typed by Triton.
+# mypy: disable-error-code="no-untyped-def, assignment"
+# ruff: noqa: RUF005
+# Compiled functions are typed by Triton, which cannot unpack into a tuple.
 
 from __future__ import annotations
 
@@ -24,10 +25,14 @@ __all__ = [
     "TILE",
     "add",
     "launch",
+    "read_again",
     "read_rows",
+    "read_samples",
     "read_tile",
     "start",
+    "sum_middle",
     "write_rows",
+    "write_samples",
     "write_tile",
     "zeros",
 ]
@@ -65,11 +70,50 @@ def write_tile(rows, t, mask, samples):
 
 
 @triton.jit
+def read_samples(rows, t, mask, COUNT: tl.constexpr, WIDTH: tl.constexpr):
+    """Load ``COUNT`` (8 or 1) samples of ``WIDTH`` numbers (2: complex), from sample ``t`` on, as a flat tuple."""
+    values = ()
+    for w in tl.static_range(WIDTH):
+        if COUNT == 8:
+            values = values + read_tile(rows, WIDTH * t + 8 * w, mask)
+        else:
+            values = values + (tl.load(rows + (WIDTH * t + w), mask=mask, other=0.0),)
+    return values
+
+
+@triton.jit
+def write_samples(rows, t, mask, values, COUNT: tl.constexpr, WIDTH: tl.constexpr):
+    """Store a flat tuple of ``COUNT`` samples of ``WIDTH`` numbers: the inverse of `read_samples`."""
+    for w in tl.static_range(WIDTH):
+        if COUNT == 8:
+            part = ()
+            for i in tl.static_range(8):
+                part = part + (values[8 * w + i],)
+            write_tile(rows, WIDTH * t + 8 * w, mask, part)
+        else:
+            tl.store(rows + (WIDTH * t + w), values[w].to(rows.dtype.element_ty), mask=mask)
+
+
+@triton.jit
 def read_rows(array, row, mask, size: tl.constexpr):
     """Load ``size`` numbers of every row of ``array`` (rows, size): a tuple of vectors, float64."""
     values = ()
     for k in tl.static_range(size):
         values = values + (tl.load(array + row.to(tl.int64) * size + k, mask=mask, other=0.0).to(tl.float64),)
+    return values
+
+
+@triton.jit
+def read_again(array, row, mask, size: tl.constexpr):
+    """Load float64 rows that `read_rows` has loaded before, for computing anew what followed from them.
+
+    The cache modifier is the default one by name. It only keeps the compiler from recognising the same load: it would
+    hold on to everything that was computed from the first, and run out of registers.
+    """
+    values = ()
+    for k in tl.static_range(size):
+        place = array + row.to(tl.int64) * size + k
+        values = values + (tl.load(place, mask=mask, other=0.0, cache_modifier=".ca"),)
     return values
 
 
@@ -96,6 +140,29 @@ def add(first, second, size: tl.constexpr):
     for k in tl.static_range(size):
         values = values + (first[k] + second[k],)
     return values
+
+
+@triton.jit
+def _sum_middle(array, out, count, inner, rows, BLOCK: tl.constexpr):
+    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = place < rows
+    step = tl.cast(inner, tl.int64)
+    source = array + place // step * (step * count) + place % step
+    total = tl.zeros((BLOCK,), tl.float64)
+    for k in range(count):
+        total += tl.load(source + k * step, mask=mask, other=0.0).to(tl.float64)
+    tl.store(out + place, total.to(out.dtype.element_ty), mask=mask)
+
+
+def sum_middle(array: Tensor) -> Tensor:
+    """Sum (A, K, T) over K in float64, from the first to the last whatever A is: (A, T), the dtype of ``array``.
+
+    `torch.sum` chooses its order by the shape, so that a row would depend on how many others there are.
+    """
+    outer, count, inner = array.shape
+    out = torch.empty((outer, inner), dtype=array.dtype, device=array.device)
+    launch(_sum_middle, outer * inner, array, out, count, inner)
+    return out
 
 
 def launch(kernel: Any, rows: int, *args: Any, **constants: Any) -> None:
