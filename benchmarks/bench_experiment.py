@@ -1,19 +1,25 @@
 """Whole experiments: trials per second, and how long the command line takes to answer.
 
-Run alone: ``python benchmarks/bench_experiment.py [--json FILE]``; the classes also work under asv.
+Run alone: ``python benchmarks/bench_experiment.py [--json FILE]``; the classes also work under asv. The demo is run in
+full with the observer's path in one pass and without it, and its thresholds have to be the same.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any, ClassVar
+from unittest import mock
+
+import numpy as np
+from measure import write_json
 
 from psysim.experiments import load
 from psysim.experiments.engine import run
+from psysim.models import Model
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 
@@ -33,9 +39,34 @@ class Experiment:
 
     def track_trials_per_second(self, name: str) -> float:
         """Return trials per second of the whole run."""
-        start = time.perf_counter()
-        result = run(self.spec)
-        return float(result["n_trials"].sum()) / (time.perf_counter() - start)
+        return trials_per_second(self.spec)[0]
+
+
+class OnePass:
+    """The demo in full, with the representation's inner products in one pass, and by way of the representation."""
+
+    params = ("one pass", "representation")
+    param_names = ("path",)
+    timeout = 1800
+    overrides: ClassVar[dict[str, Any]] = {}
+
+    def setup(self, path: str) -> None:
+        self.spec = load(EXPERIMENTS / "demo_tmtf.toml", overrides=self.overrides)
+        self.path = path
+        with self.chosen():
+            run(load(EXPERIMENTS / "demo_tmtf.toml", profile="quick", overrides={"run.n_tracks": 1, **self.overrides}))
+
+    def chosen(self) -> Any:
+        """Switch the path in one pass off, if the other is wanted: a model says None when it has none."""
+        if self.path == "one pass":
+            return mock.patch.object(Model, "products", Model.products)
+        return mock.patch.object(Model, "products", return_value=None)
+
+    def track_trials_per_second(self, path: str) -> float:
+        """Return trials per second of the whole run."""
+        with self.chosen():
+            speed, self.result = trials_per_second(self.spec)
+        return speed
 
 
 class CommandLine:
@@ -48,24 +79,53 @@ class CommandLine:
         return time.perf_counter() - start
 
 
-def main() -> int:
+def trials_per_second(spec: Any) -> tuple[float, Any]:
+    """Run an experiment; return trials per second and the result."""
+    start = time.perf_counter()
+    result = run(spec)
+    return float(result["n_trials"].sum()) / (time.perf_counter() - start), result
+
+
+def compare_paths() -> list[dict[str, Any]]:
+    """Run the demo both ways; every row says whether the thresholds are those of the first."""
+    rows: list[dict[str, Any]] = []
+    thresholds: list[Any] = []
+    for path in OnePass.params:
+        bench = OnePass()
+        bench.setup(path)
+        speed = bench.track_trials_per_second(path)
+        thresholds.append(bench.result["threshold"].values)
+        same = bool(np.array_equal(thresholds[-1], thresholds[0], equal_nan=True))
+        rows.append(
+            {"what": f"demo_tmtf in full, {path}", "trials_per_second": round(speed, 1), "same_thresholds": same}
+        )
+    return rows
+
+
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--experiments", nargs="*", default=Experiment.params, help="names; default: all")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
-    arguments = parser.parse_args()
-    rows = []
-    for name in Experiment.params:
+    arguments = parser.parse_args(argv)
+    rows: list[dict[str, Any]] = []
+
+    def add(row: dict[str, Any]) -> None:
+        rows.append(row)
+        print(f"{row['what']:36s} {row['trials_per_second']:10.1f} trials/s", flush=True)
+
+    for name in arguments.experiments:
         bench = Experiment()
         bench.setup(name)
-        rows.append({"what": name, "trials_per_second": round(bench.track_trials_per_second(name), 1)})
-        print(f"{name:24s} {rows[-1]['trials_per_second']:10.1f} trials/s")
+        add({"what": name, "trials_per_second": round(bench.track_trials_per_second(name), 1)})
+    for row in compare_paths():
+        add(row)
+    same = all(row.get("same_thresholds", True) for row in rows)
+    print("thresholds of the two paths:", "the same" if same else "DIFFERENT")
     seconds = min(CommandLine().track_help_seconds() for _ in range(5))
     rows.append({"what": "psysim --help", "seconds": round(seconds, 3)})
-    print(f"{'psysim --help':24s} {seconds:10.3f} s")
-    if arguments.json:
-        from machine import describe
-
-        arguments.json.write_text(json.dumps({"machine": describe(), "rows": rows}, indent=1) + "\n")
-    return 0
+    print(f"{'psysim --help':36s} {seconds:10.3f} s")
+    write_json(arguments.json, rows=rows)
+    return 0 if same else 1
 
 
 if __name__ == "__main__":

@@ -1,109 +1,189 @@
-"""Speed and memory of whole models.
+"""Speed and memory of whole models: the dense representation, and the path of the optimal detector in one pass.
 
 asv-style classes (``time_*``, ``peakmem_*``, ``track_*``), and runnable alone:
 
-    python benchmarks/bench_models.py [--seconds 1] [--batch 1 8 64] [--json PATH]
+    python benchmarks/bench_models.py [--seconds 1] [--batch 1 8 64] [--dtype float32] [--device cpu] [--json PATH]
 
-prints, for each model, batch size and dtype, how many seconds of sound are analysed per second of wall-clock time, into
-the dense representation at the full rate, with all threads. Best of several repetitions; a busy second core halves it.
+prints, for each model, path and batch size, how many seconds of sound are analysed per second of wall-clock time, with
+all threads; how long the gradient with respect to the sound takes, in units of the forward pass (the smallest batch);
+and the memory at the peak. ``represent`` is `Model.represent`: everything at the full rate. ``products`` is what the
+optimal detector calls: one inner product per auditory and modulation channel and sound, nothing else in memory.
+``casp chain`` is the chain of Paulick et al. (2024) made of operators (chains.py). Best of several repetitions.
+
+Memory is measured in a fresh process for every row: sound, template and coefficients are made, one row passes both
+paths (compiled code, threads), and then the growth of resident memory at its peak is read from the kernel's high-water
+mark (`measure.peak_memory`). It includes the result, but not sound and template. Representations of more than half of
+the memory that is free are left out.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
+from chains import STAPES_RMS, casp
+from measure import FS, alone, best_of, noise, peak_memory, write_json
 from torch import Tensor
 
-from psysim.models import registry
-
-FS = 44100.0
-
-
-def noise(batch: int, seconds: float, dtype: torch.dtype) -> Tensor:
-    """Noise at 60 dB SPL in pascal, (B, T)."""
-    samples = np.random.default_rng(1).standard_normal((batch, round(seconds * FS)))
-    return torch.from_numpy(0.02 * samples).to(dtype)
+from psysim import ops
+from psysim.models import Model, registry
 
 
-class Represent:
-    """`Model.represent` and its gradient with respect to the sound; default settings at 44.1 kHz."""
+@dataclass(frozen=True)
+class _Whole:
+    """A registered model in the shape of `chains.Chain`."""
 
-    params: ClassVar = (["dau1997"], [1, 8], ["float32", "float64"])
+    model: Model
+
+    def represent(self, sound: Tensor) -> Tensor:
+        return self.model.represent(sound).values
+
+    def products(self, sound: Tensor, templates: Tensor, index: Tensor) -> Tensor | None:
+        return self.model.products(sound, templates, index)
+
+
+def _make(name: str, dtype: torch.dtype, device: str) -> tuple[Any, float]:
+    """Return a model or chain, and the rms of its input."""
+    if name == "casp chain":
+        return casp(FS, dtype, device), STAPES_RMS
+    return _Whole(registry.get(name)(fs=FS, dtype=dtype).to(device)), 0.02  # 60 dB SPL in pascal
+
+
+NAMES = [*registry.names(), *(["casp chain"] if hasattr(ops, "drnl") and hasattr(ops, "resample") else [])]
+
+
+class Whole:
+    """A model at its default settings and 44.1 kHz, with noise at 60 dB SPL."""
+
+    params: ClassVar = (NAMES, [1, 8], ["float32", "float64"])
     param_names: ClassVar = ("model", "batch", "dtype")
-    seconds = 1.0
+    seconds, device = 1.0, "cpu"
 
     def setup(self, model: str, batch: int, dtype: str) -> None:
-        self.model = registry.get(model)(fs=FS, dtype=dtype)
-        self.audio = noise(batch, self.seconds, getattr(torch, dtype))
+        self.model, rms = _make(model, getattr(torch, dtype), self.device)
+        self.audio = noise(batch, round(self.seconds * FS), getattr(torch, dtype), rms, self.device)
         with torch.no_grad():
-            self.model.represent(self.audio[:1, :441])  # compile, or read the compiled kernels
+            self.templates = self.model.represent(self.audio[:1])[:, None]  # also compiles, or reads compiled kernels
+        self.index = torch.zeros(batch, dtype=torch.int64, device=self.device)
+        self.fuses = self._products(1) is not None
 
-    def time_represent(self, *_: object) -> None:
+    def _products(self, rows: int) -> Tensor | None:
         with torch.no_grad():
-            self.model.represent(self.audio)
+            return self.model.products(self.audio[:rows], self.templates, self.index[:rows])
+
+    @property
+    def bytes_represented(self) -> int:
+        """Size of the dense representation of all rows."""
+        return len(self.audio) * self.templates.numel() * self.templates.element_size()
+
+    def time_represent(self, *_: object) -> Tensor:
+        with torch.no_grad():
+            return self.model.represent(self.audio)
+
+    def time_products(self, *_: object) -> Tensor | None:
+        return self._products(len(self.audio))
+
+    def time_gradient(self, *_: object) -> tuple[Tensor, ...]:
+        """Forward and backward, with respect to the sound."""
+        audio = self.audio.clone().requires_grad_()
+        values = self.model.represent(audio)
+        return torch.autograd.grad(values, audio, values.detach())
 
     def peakmem_represent(self, *_: object) -> None:
         self.time_represent()
 
-    def time_gradient(self, *_: object) -> None:
-        """Forward and backward of the sum of squares of a tenth of a second."""
-        audio = self.audio[:, : round(0.1 * self.seconds * FS)].clone().requires_grad_()
-        values = self.model.represent(audio).values
-        torch.autograd.grad(values, audio, values.detach())
+    def peakmem_products(self, *_: object) -> None:
+        self.time_products()
 
     def track_times_real_time(self, *_: object) -> float:
-        return self.audio.shape[0] * self.seconds / best_of(self.time_represent)
+        return len(self.audio) * self.seconds / best_of(self.time_represent)
 
     track_times_real_time.unit = "seconds of sound per second"  # type: ignore[attr-defined]
 
-    def track_gradient_times_real_time(self, *_: object) -> float:
-        return self.audio.shape[0] * 0.1 * self.seconds / best_of(self.time_gradient, 3)
+    def track_products_times_real_time(self, *_: object) -> float:
+        return len(self.audio) * self.seconds / best_of(self.time_products)
 
-    track_gradient_times_real_time.unit = "seconds of sound per second"  # type: ignore[attr-defined]
+    track_products_times_real_time.unit = "seconds of sound per second"  # type: ignore[attr-defined]
 
-
-def best_of(function: Callable[[], Any], repeats: int = 7) -> float:
-    """Shortest duration in seconds of several calls."""
-    durations = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        function()
-        durations.append(time.perf_counter() - begin)
-    return min(durations)
+    def track_backward_per_forward(self, *_: object) -> float:
+        """Duration of the backward pass alone, in units of the forward pass."""
+        audio = self.audio.clone().requires_grad_()
+        values = self.model.represent(audio)
+        backward = best_of(lambda: torch.autograd.grad(values, audio, values, retain_graph=True), 5)
+        return backward / best_of(self.time_represent)
 
 
-def main() -> int:
+def memory(path: str, seconds: float, device: str, *parameters: Any) -> int | None:
+    """Return the bytes that one run adds at its peak: for `measure.alone`."""
+    Whole.seconds, Whole.device = seconds, device
+    bench = Whole()
+    bench.setup(*parameters)
+    return peak_memory(getattr(bench, f"time_{path}"))
+
+
+def rows_of(model: str, batch: int, dtype: str, first: bool, in_process: bool) -> Iterator[dict[str, Any]]:
+    """Measure one model at one batch size: a row per path; the gradient with the first batch size only."""
+    bench = Whole()
+    bench.setup(model, batch, dtype)
+    here: dict[str, Any] = {"model": model, "batch": batch, "dtype": dtype, "seconds": bench.seconds}
+    speeds = {"represent": bench.track_times_real_time, "products": bench.track_products_times_real_time}
+    for path, speed in speeds.items():
+        if path == "products" and not bench.fuses:
+            continue
+        if path == "represent" and 2 * bench.bytes_represented > _free_memory(bench.device):
+            continue
+        row = here | {"path": path, "times_real_time": speed()}
+        parameters = path, bench.seconds, bench.device, model, batch, dtype
+        row["peak_bytes"] = memory(*parameters) if in_process else alone(memory, *parameters)
+        if path == "represent" and first:
+            row["backward_per_forward"] = bench.track_backward_per_forward()
+        yield row
+
+
+def _free_memory(device: str) -> int:
+    if torch.device(device).type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def line(row: dict[str, Any]) -> str:
+    """Return a row as text."""
+    peak = "-" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.1f}"
+    ratio = f"{row['backward_per_forward']:.2f}" if "backward_per_forward" in row else ""
+    names = f"{row['model']:<12}{row['path']:<11}{row['batch']:>6}{row['dtype']:>10}"
+    return f"{names}{row['times_real_time']:18.1f}{peak:>10}{ratio:>19}"
+
+
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=Represent.seconds)
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--seconds", type=float, default=Whole.seconds)
+    parser.add_argument("--batch", type=int, nargs="+", help="default: 1 8 64, on a card 256")
+    parser.add_argument("--dtype", nargs="+", default=["float32", "float64"])
+    parser.add_argument("--models", nargs="+", default=NAMES)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--in-process", action="store_true", help="measure memory without fresh processes: rough")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
-    options = parser.parse_args()
-    Represent.seconds = options.seconds
-    print(f"{'model':<12}{'batch':>6}{'dtype':>10}{'times real time':>18}{'with gradient':>16}")
+    options = parser.parse_args(argv)
+    Whole.seconds, Whole.device = options.seconds, options.device
+    batches = options.batch or ([1, 8, 64] if options.device == "cpu" else [256])
+    print(
+        f"{'model':<12}{'path':<11}{'batch':>6}{'dtype':>10}{'times real time':>18}{'peak MB':>10}"
+        f"{'backward/forward':>19}"
+    )
     rows = []
-    for model in registry.names():
-        for batch in options.batch:
-            for dtype in Represent.params[2]:
-                bench = Represent()
-                bench.setup(model, batch, dtype)
-                row: dict[str, Any] = {"model": model, "batch": batch, "dtype": dtype, "seconds": options.seconds}
-                row["times_real_time"] = bench.track_times_real_time()
-                row["gradient_times_real_time"] = bench.track_gradient_times_real_time()
-                rows.append(row)
-                speeds = f"{row['times_real_time']:18.1f}{row['gradient_times_real_time']:16.1f}"
-                print(f"{model:<12}{batch:>6}{dtype:>10}{speeds}", flush=True)
-    if options.json:
-        from machine import describe
-
-        options.json.write_text(json.dumps({"machine": describe(), "rows": rows}, indent=1) + "\n")
+    for model in options.models:
+        for dtype in options.dtype:
+            for batch in batches:
+                for row in rows_of(model, batch, dtype, batch == batches[0], options.in_process):
+                    rows.append(row)
+                    print(line(row), flush=True)
+    write_json(options.json, rows=rows)
     return 0
 
 

@@ -12,13 +12,13 @@ written unless ``--json`` is given.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
+from measure import write_json
 
 from psysim.procedures import Procedure, TrackState, UpDown, WeightedUpDown, d_prime_mafc, registry
 
@@ -130,12 +130,12 @@ def expyfun_rate(seconds: float) -> float | None:
     return len(answers) / best_time(track, seconds)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Speed of the tracking rules.")
     parser.add_argument("--lanes", type=int, default=10_000, help="tracks side by side")
     parser.add_argument("--seconds", type=float, default=1.0, help="time per measurement")
     parser.add_argument("--json", type=Path, help="where to write the numbers")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
 
     rates: dict[str, float] = {}
     print(f"{'rule':34s} {'lanes':>6s} {'us/step':>9s} {'million lane-trials/s':>22s} {'summary ms':>11s}")
@@ -156,12 +156,9 @@ def main() -> None:
     detection = Detection()
     detection.setup()
     print(f"d_prime_mafc, 10000 proportions: {1e3 * best_time(detection.time_d_prime_3afc, arguments.seconds):.1f} ms")
-    if arguments.json:
-        from machine import describe
-
-        report: dict[str, Any] = {"machine": describe(), "lane_trials_per_second": rates}
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(arguments.json, lane_trials_per_second=rates)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -11,20 +11,17 @@ core. Best of several repetitions; a busy core still lengthens them.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from measure import FS, best_of, write_json
 
 from psysim.rng import Keys, Purpose, normal, uniform, words
 from psysim.stimuli import registry
 
-FS = 44100.0
 F32, F64 = torch.float32, torch.float64
 BAND_3 = {"centre_hz": 5000.0, "bandwidth_hz": 3.0}
 BAND_314 = {"centre_hz": 5000.0, "bandwidth_hz": 314.0}
@@ -46,16 +43,6 @@ STIMULI: dict[str, tuple[str, dict[str, Any]]] = {
     "tone_complex, 20 harmonics": ("tone_complex", {}),
     "forward_masking": ("forward_masking", {}),
 }
-
-
-def best_of(function: Callable[[], Any], repeats: int = 7) -> float:
-    """Shortest duration in seconds of several calls."""
-    durations = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        function()
-        durations.append(time.perf_counter() - begin)
-    return min(durations)
 
 
 class RandomNumbers:
@@ -143,20 +130,16 @@ def measure(rows: int, seconds: float) -> list[dict[str, Any]]:
     return entries
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=60)
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     entries = measure(options.rows, options.seconds)
-    if options.json:
-        from machine import describe
-
-        result = {"machine": describe("scipy"), "rows": options.rows, "seconds": options.seconds, "entries": entries}
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(options.json, ("scipy",), rows=options.rows, seconds=options.seconds, entries=entries)
     return 0
 
 
