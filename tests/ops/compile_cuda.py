@@ -25,6 +25,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from psysim import ops
 from psysim.ops.base import using
 from psysim.ops.cuda import tiles
 from psysim.ops.cuda.tuning import Shape
@@ -88,6 +89,12 @@ def main(names: Sequence[str]) -> None:
                     y = case.run(**(inputs | leaves))
                     y = torch.view_as_real(y) if y.is_complex() else y
                     y.sum().backward()
+    if not names or "chain_products" in names:
+        from test_chain import inputs
+
+        for dtype in (torch.float32, torch.float64):
+            with using("triton"):
+                ops.chain_products(**inputs("model", 2, 3, 20, dtype), moments=True)
 
 
 if __name__ == "__main__":
