@@ -73,7 +73,7 @@ def _representation(model: Model, task: IntensityTask, level_db_spl: list[float]
         dtype=model.dtype,
     )
     with torch.no_grad():
-        return model.represent(sounds)
+        return model.represent(sounds.to(model.device))
 
 
 def _template(model: Model, task: IntensityTask, level_db_spl: float) -> tuple[Tensor, Tensor, float]:

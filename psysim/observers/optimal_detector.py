@@ -186,7 +186,9 @@ class OptimalDetector(Observer):
         self._offset = torch.stack(offsets)
         for condition in range(training.n_conditions):
             criteria.append(self._reference_sd(training, condition, n_tokens) if training.n_intervals == 1 else 0.0)
-        self._criterion = self.settings.criterion_sd * torch.tensor(criteria, dtype=torch.float64)
+        self._criterion = self.settings.criterion_sd * torch.tensor(
+            criteria, dtype=torch.float64, device=self.model.device
+        )
 
     def _training_sounds(self, training: TrainingSounds, condition: int, token: Tensor, level: float | None) -> Tensor:
         index = torch.full_like(token, condition)
@@ -200,7 +202,7 @@ class OptimalDetector(Observer):
         if level is None and self.settings.template_pairing == "independent" and not training.frozen:
             first = n_tokens  # references get noise tokens of their own
         total = wide = torch.empty(0)
-        for token in torch.arange(first, first + n_tokens):
+        for token in torch.arange(first, first + n_tokens, device=self.model.device):
             sound = self._training_sounds(training, condition, token[None], level)
             with torch.no_grad():
                 representation = self.model.represent(sound)
@@ -218,7 +220,7 @@ class OptimalDetector(Observer):
         """Return the standard deviation of the decision variable of reference intervals, internal noise included."""
         external = 0.0
         if n_tokens > 1:
-            token = torch.arange(2 * n_tokens, 3 * n_tokens)
+            token = torch.arange(2 * n_tokens, 3 * n_tokens, device=self.model.device)
             sounds = self._training_sounds(training, condition, token, None)
             values = self.decision_variable(sounds[:, None], torch.full_like(token, condition))
             external = float(values.var())

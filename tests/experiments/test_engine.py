@@ -102,6 +102,14 @@ def test_one_pass_gives_the_same_tracks_as_the_representation_in_memory(monkeypa
         np.testing.assert_array_equal(one_pass[name], in_memory[name])
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_run_on_a_card_finds_the_thresholds_of_the_cpu() -> None:
+    on_cpu, on_card = (run(loads(MODELLED), device=device)["threshold"] for device in ("cpu", "cuda"))
+    # float32 rounding can turn a single answer of a track, never the mean of six by a step
+    np.testing.assert_allclose(on_card.mean("track"), on_cpu.mean("track"), atol=2.0)
+
+
 def test_more_tracks_leave_the_first_ones_as_they_were() -> None:
     few = run(loads(SIMULATED, overrides={"run.n_tracks": 3}))
     many = run(loads(SIMULATED))
