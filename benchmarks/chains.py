@@ -8,15 +8,13 @@ nonlinear filterbank, hair-cell circuit, adaptation loops, resampling by 1/4, mo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from psysim import ops
-from psysim.ops._hair_cell import HairCellCircuit
-from psysim.ops.steps import Step
+from psysim.ops.steps import Decimate, Drnl, HairCell, Step
 from psysim.stages import AdaptLoop, ModulationFilterbank
 from psysim.stages.filters import butterworth_lowpass
 
@@ -28,21 +26,24 @@ STAPES_RMS = 5e-6
 
 @dataclass(frozen=True)
 class Chain:
-    """Functions of (B, T) and then (B, F, T), one after another; ``steps`` if the whole chain runs in one pass."""
+    """Steps by name, from sound (B, T) to the representation (B, F, M, T')."""
 
-    stages: dict[str, Callable[[Tensor], Tensor]]
-    steps: list[Step] | None = None
+    steps: dict[str, Step]
 
-    def represent(self, sound: Tensor) -> Tensor:
-        """Return (B, F, M, T')."""
+    def step_by_step(self, sound: Tensor) -> Tensor:
+        """Return the representation by way of everything before it: the form that has a gradient."""
         y = sound
-        for stage in self.stages.values():
-            y = stage(y)
+        for step in self.steps.values():
+            y = step.run(y)
         return y
 
-    def products(self, sound: Tensor, templates: Tensor, index: Tensor) -> Tensor | None:
-        """Return (B, F, M, K) without the representation in memory, or None."""
-        return None if self.steps is None else ops.chain_products(sound, self.steps, templates, index)
+    def represent(self, sound: Tensor) -> Tensor:
+        """Return the representation in one pass."""
+        return ops.chain_forward(sound, list(self.steps.values()))
+
+    def products(self, sound: Tensor, templates: Tensor, index: Tensor) -> Tensor:
+        """Return (B, F, M, K) without the representation in memory."""
+        return ops.chain_products(sound, list(self.steps.values()), templates, index)
 
 
 def centre_frequencies(channels: int = 50, low_hz: float = 250.0, high_hz: float = 8000.0) -> Tensor:
@@ -88,17 +89,16 @@ def drnl_arguments(fc: Tensor, fs: float) -> tuple[Tensor, ...]:
 def casp(fs: float = 44100.0, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Chain:
     """Return the chain for velocities of the stapes (B, T) in m/s; (B, 50, 12, T/4)."""
     fc = centre_frequencies()
-    drnl = tuple(value.to(device) for value in drnl_arguments(fc, fs))
-    constants = HairCellCircuit().tensor(device)
-    taps = ops.resampling_taps(1, 4).to(device)
     loops = AdaptLoop(fs, preset="paulick2024", fc=fc, dtype=dtype).to(device)
     bank = ModulationFilterbank(fs / 4, fc, preset="jepsen2008", dtype=dtype).to(device)
+    lowpass, filters = bank.steps() or ()
     return Chain(
         {
-            "drnl": lambda x: ops.drnl(x, *drnl),
-            "hair cell": lambda x: ops.hair_cell(x, constants, fs),
-            "loops": loops,
-            "resampling": lambda x: ops.resample(x, 1, 4, taps)[..., : x.shape[-1] // 4],
-            "modulation": bank.dense,
+            "drnl": Drnl(*(value.to(device) for value in drnl_arguments(fc, fs))),
+            "hair cell": HairCell(ops.HairCellCircuit().tensor(device), fs),
+            "loops": loops.steps()[0],
+            "resampling": Decimate(ops.resampling_taps(1, 4).to(device), 4),
+            "lowpass": lowpass,
+            "modulation": filters,
         }
     )

@@ -1,9 +1,10 @@
-r"""A chain of steps and its inner products with templates in one pass, without the representation in memory.
+r"""A chain of steps in one pass: to the representation, or to its products with templates without it in memory.
 
-With R (B, F, M, T) what the steps make of the sound, and T_k template k of a row's condition:
+`chain_forward` makes the representation R (B, F, M, T') with nothing between the sound and R in memory. `chain_products`
+leaves R out as well: with R (B, F, M, T) what the steps make of the sound, and T_k template k of a row's condition:
 
     products[b, f, m, k] = sum_t R[b, f, m, t] T_k[f, m, t]
-    with ``moments`` also sum_t R[b, f, m, t]  and  sum_t R[b, f, m, t]^2
+    with ``moments`` also  sum_t R[b, f, m, t]  and  sum_t R[b, f, m, t]^2
 
 Everything a template-matching observer needs follows from these: the correlation with a template (sum over f and m),
 with a reference subtracted before (subtract the reference's own products), covariances with means removed per
@@ -23,11 +24,45 @@ from torch import Tensor
 
 from psysim.errors import SpecError
 from psysim.ops.base import check_coefficient, check_signal, forms_of
-from psysim.ops.steps import Bank, Step, kinds_of
+from psysim.ops.steps import Bank, Decimate, Step, kinds_of, rebuild
 
-__all__ = ["FORMS", "chain_products", "reference"]
+__all__ = ["FORMS", "chain_forward", "chain_products", "forward_reference", "reference"]
 
-FORMS = forms_of("chain_products", "chain")
+FORMS = forms_of("chain", "chain")
+
+
+def chain_forward(x: Tensor, steps: Sequence[Step]) -> Tensor:
+    """Pass sounds through a chain of steps in one pass.
+
+    Parameters
+    ----------
+    x : Tensor
+        Sound (B, T) if the first step makes channels of it, else channels (B, F, T); float32 or float64.
+    steps : sequence of Step
+        From `psysim.ops.steps`; the last one is a `Bank`.
+
+    Returns
+    -------
+    Tensor
+        The representation (B, F, M, T'), the dtype of ``x``: the same bits as that of the steps run one by one.
+
+    Raises
+    ------
+    SpecError
+        For a wrong shape or dtype, steps that do not fit, a device without an implementation, or if a gradient is asked
+        for: run the steps one by one for that.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from psysim.ops import steps
+    >>> same, one = torch.tensor([[1.0, 0, 0, 1, 0, 0]]).double(), torch.ones(1).double()
+    >>> bank = steps.Bank(same, 0.5 * one, torch.pi * one, torch.tensor([False]), 2.0 * one, torch.ones(1, 2) > 0)
+    >>> chain_forward(torch.tensor([[[1.0, -1.0, 1.0]]]), [steps.HalfWave(), bank])
+    tensor([[[[ 1.0000,  0.0000,  1.0000],
+              [ 1.0000, -0.5000,  1.2500]]]])
+    """
+    return _forward(x, *_checked("chain_forward", x, steps, []))
 
 
 def chain_products(x: Tensor, steps: Sequence[Step], templates: Tensor, index: Tensor, moments: bool = False) -> Tensor:
@@ -74,53 +109,67 @@ def chain_products(x: Tensor, steps: Sequence[Step], templates: Tensor, index: T
     tensor([[[[2.0000, 2.0000, 2.0000],
               [1.7500, 1.7500, 2.8125]]]], dtype=torch.float64)
     """
-    _check_steps(steps)
-    check_signal("chain_products", x, ("B", "T") if steps[0].source else ("B", "F", "T"))
+    kinds, tensors, numbers = _checked("chain_products", x, steps, [templates])
     check_signal("chain_products", templates, ("C", "K", "F", "M", "T'"), "templates")
     check_coefficient("chain_products", "index", index, [(len(x),)], x, torch.int64)
-    tensors = [tensor for step in steps for tensor in step.tensors]
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, templates, *tensors)):
-        raise SpecError(
-            "ops.chain_products has no gradient: run the steps one by one (Step.run) and ops.template_product."
-        )
-    shape = (*_filters(steps[-1]), _samples_out(steps, x.shape[-1]))
+    shape = _shape(steps, x.shape[-1])
     if templates.shape[2:] != shape:
         raise SpecError(
             f"ops.chain_products: templates have shape {tuple(templates.shape)}; the steps make (F, M, T') = {shape}."
         )
-    if x.ndim == 3 and x.shape[1] != shape[0]:
-        raise SpecError(f"ops.chain_products: x has {x.shape[1]} channels, the steps have {shape[0]}.")
-    numbers = [number for step in steps for number in step.numbers]
-    return _op(x, kinds_of(steps), tensors, numbers, templates, index, moments)
+    return _products(x, kinds, tensors, numbers, templates, index, moments)
 
 
-def _check_steps(steps: Sequence[Step]) -> None:
+def _checked(
+    op: str, x: Tensor, steps: Sequence[Step], more: Sequence[Tensor]
+) -> tuple[list[int], list[Tensor], list[float]]:
+    """Check sound and steps; return the steps as what passes through `torch.library`."""
+    _check_steps(op, steps)
+    check_signal(op, x, ("B", "T") if steps[0].source else ("B", "F", "T"))
+    tensors = [tensor for step in steps for tensor in step.tensors]
+    if torch.is_grad_enabled() and any(
+        isinstance(tensor, Tensor) and tensor.requires_grad for tensor in (x, *more, *tensors)
+    ):
+        raise SpecError(f"ops.{op} has no gradient: run the steps one by one (Step.run).")
+    channels, _, frames = _shape(steps, x.shape[-1])
+    if x.ndim == 3 and x.shape[1] != channels:
+        raise SpecError(f"ops.{op}: x has {x.shape[1]} channels, the steps have {channels}.")
+    if frames < 1:
+        raise SpecError(f"ops.{op}: x has {x.shape[-1]} samples, too few for one sample after the steps.")
+    return kinds_of(steps), tensors, [number for step in steps for number in step.numbers]
+
+
+def _check_steps(op: str, steps: Sequence[Step]) -> None:
     if not steps or not isinstance(steps[-1], Bank):
-        raise SpecError("ops.chain_products: the last step must be a Bank.")
+        raise SpecError(f"ops.{op}: the last step must be a Bank.")
     for step in steps[1:]:
         if step.source:
-            raise SpecError(f"ops.chain_products: {type(step).__name__} takes sound, so it can only be the first step.")
-    for step in steps[:-1]:
-        if isinstance(step, Bank):
-            raise SpecError("ops.chain_products: a Bank can only be the last step.")
+            raise SpecError(f"ops.{op}: {type(step).__name__} takes sound, so it can only be the first step.")
+    if any(isinstance(step, Bank) for step in steps[:-1]):
+        raise SpecError(f"ops.{op}: a Bank can only be the last step.")
+    if sum(isinstance(step, Decimate) for step in steps) > 1:
+        raise SpecError(f"ops.{op}: there can be only one Decimate.")
 
 
-def _filters(bank: Step) -> tuple[int, int]:
+def _shape(steps: Sequence[Step], samples: int) -> tuple[int, int, int]:
+    """Return (F, M, T') of the representation."""
+    bank = steps[-1]
     assert isinstance(bank, Bank)
-    return bank.valid.shape[0], bank.valid.shape[1]
-
-
-def _samples_out(steps: Sequence[Step], samples: int) -> int:
     for step in steps:
         samples = step.samples_out(samples)
-    return samples
+    return bank.valid.shape[0], bank.valid.shape[1], samples
+
+
+def forward_reference(x: Tensor, steps: Sequence[Step]) -> Tensor:
+    """Definition of `chain_forward`: the steps one by one."""
+    for step in steps:
+        x = step.run(x)
+    return x
 
 
 def reference(x: Tensor, steps: Sequence[Step], templates: Tensor, index: Tensor, moments: bool = False) -> Tensor:
     """Definition of `chain_products`: the steps one by one, then the sums."""
-    for step in steps:
-        x = step.run(x)
-    representation = x.double()
+    representation = forward_reference(x, steps).double()
     out = (representation[:, None] * templates[index].double()).sum(-1).permute(0, 2, 3, 1)
     if not moments:
         return out
@@ -128,8 +177,19 @@ def reference(x: Tensor, steps: Sequence[Step], templates: Tensor, index: Tensor
     return torch.cat([out, sums], -1)
 
 
+@torch.library.custom_op("psysim::chain_forward", mutates_args=())
+def _forward(x: Tensor, kinds: Sequence[int], tensors: Sequence[Tensor], numbers: Sequence[float]) -> Tensor:
+    steps = rebuild(kinds, tensors, numbers)
+    return FORMS.select(x).forward(x, steps, _shape(steps, x.shape[-1]))
+
+
+@_forward.register_fake
+def _fake_forward(x: Tensor, kinds: Sequence[int], tensors: Sequence[Tensor], numbers: Sequence[float]) -> Tensor:
+    return x.new_empty((len(x), *_shape(rebuild(kinds, tensors, numbers), x.shape[-1])))
+
+
 @torch.library.custom_op("psysim::chain_products", mutates_args=())
-def _op(
+def _products(
     x: Tensor,
     kinds: Sequence[int],
     tensors: Sequence[Tensor],
@@ -138,11 +198,12 @@ def _op(
     index: Tensor,
     moments: bool,
 ) -> Tensor:
-    return FORMS.select(x).forward(x, kinds, tensors, numbers, templates, index, moments)
+    run = FORMS.select(x).function("products")
+    return run(x, rebuild(kinds, tensors, numbers), templates, index, moments)
 
 
-@_op.register_fake
-def _fake(
+@_products.register_fake
+def _fake_products(
     x: Tensor,
     kinds: Sequence[int],
     tensors: Sequence[Tensor],

@@ -9,7 +9,7 @@ Displacement of the hairs u = displacement v, conductance of their channels, and
 an explicit Euler step of the membrane equation for V = V0 + U. ``x`` (v in m/s) and output (U in V) are (B, F, T),
 ``constants`` (12,) or (F, 12) as `HairCellCircuit.tensor` orders them, state (B, F, 1): U[n-1].
 
-Float32 signals are computed in float32, in a form that loses no digits (`_coefficients`): with m1 = exp(-u/s1) - 1 and
+Float32 signals are computed in float32, in a form that loses no digits (`circuit_coefficients`): with m1 = exp(-u/s1) - 1 and
 m0 = exp(-u/s0) - 1 the change of G from silence is a product of small numbers. The error against float64 is 3e-7 of
 each row's own peak, measured for noise from 1e-9 to 0.03 m/s (peaks 1e-8 to 0.05 V). Float32 exponentials in the
 formula above give an error of 1e-9 V, 8 % of the smallest peak; float64 costs 1.5 times as much. Gradients are float64.
@@ -141,12 +141,12 @@ def hair_cell(
     check_signal("hair_cell", x, ("B", "F", "T"))
     check_coefficient("hair_cell", "constants", constants, [(12,), (x.shape[1], 12)], x)
     check_range("ops.hair_cell: fs", fs, 0.0, unit="Hz", low_open=True)
-    coefficients = _coefficients(constants if constants.ndim == 2 else constants[None], fs)
+    coefficients = circuit_coefficients(constants if constants.ndim == 2 else constants[None], fs)
     y, end = _op(x, coefficients, initial_state("hair_cell", state, (*x.shape[:2], 1), x))
     return (y, end) if return_state else y
 
 
-def _coefficients(constants: Tensor, fs: float) -> Tensor:
+def circuit_coefficients(constants: Tensor, fs: float) -> Tensor:
     """Return c0, c1, a, b, scale, total, offset, drive, (1 or F, 8), with which the voltage moves by
 
         m1 = expm1(c1 v), m0 = expm1(c0 v), p1 = 1 + m1, p0 = 1 + m0
@@ -187,7 +187,7 @@ def reference(
 
 @torch.library.custom_op("psysim::hair_cell", mutates_args=())
 def _op(x: Tensor, coefficients: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Integrate the voltage; ``coefficients`` (1 or F, 8) of `_coefficients`."""
+    """Integrate the voltage; ``coefficients`` (1 or F, 8) of `circuit_coefficients`."""
     return FORMS.select(x).forward(x, coefficients, state)
 
 

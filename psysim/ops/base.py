@@ -59,12 +59,16 @@ class Form:
     @property
     def forward(self) -> Callable[..., Any]:
         """The implementation."""
-        return importlib.import_module(self.module).forward
+        return self.function("forward")
 
     @property
     def backward(self) -> Callable[..., Any]:
         """Its gradient."""
-        return importlib.import_module(self.module).backward
+        return self.function("backward")
+
+    def function(self, name: str) -> Callable[..., Any]:
+        """Return a function of the form's module."""
+        return getattr(importlib.import_module(self.module), name)
 
 
 _forced: ContextVar[str | None] = ContextVar("form of the operators", default=None)

@@ -1,4 +1,4 @@
-"""The steps that `chain_products` can run in one pass: what an operator does, with its coefficients, as a value.
+"""The steps that `chain_forward` and `chain_products` run in one pass: what an operator does, with its coefficients, as a value.
 
 A model hands its stages over as a list of steps. Each step can also be run alone (`Step.run`), which is the same
 operator that the stage itself calls; so a chain run step by step is the definition of the chain run in one pass.
@@ -14,11 +14,26 @@ import torch
 from torch import Tensor
 
 from psysim.ops._adaptation import adaptation_loops
+from psysim.ops._drnl import drnl
 from psysim.ops._gammatone import gammatone
+from psysim.ops._hair_cell import hair_cell
 from psysim.ops._modulation import modulation_bank
+from psysim.ops._resample import resample
 from psysim.ops._sosfilt import sosfilt
 
-__all__ = ["Bank", "Gammatone", "HalfWave", "Loops", "Sections", "Step", "rebuild"]
+__all__ = [
+    "Bank",
+    "Decimate",
+    "Drnl",
+    "Gammatone",
+    "HairCell",
+    "HalfWave",
+    "Loops",
+    "Sections",
+    "Step",
+    "kinds_of",
+    "rebuild",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +84,23 @@ class Gammatone(Step):
 
 
 @dataclass(frozen=True, eq=False)
+class Drnl(Step):
+    """`drnl`: the sections (F, S, 6) of its three cascades, and the compression's ``linear``, ``gain``, ``exponent``."""
+
+    linear_sos: Tensor
+    before_sos: Tensor
+    linear: Tensor
+    gain: Tensor
+    exponent: Tensor
+    after_sos: Tensor
+    source: ClassVar[bool] = True
+
+    def run(self, x: Tensor) -> Tensor:
+        """Filter sound (B, T) into (B, F, T)."""
+        return drnl(x, self.linear_sos, self.before_sos, self.linear, self.gain, self.exponent, self.after_sos)
+
+
+@dataclass(frozen=True, eq=False)
 class HalfWave(Step):
     """Half-wave rectification, max(x, 0)."""
 
@@ -89,6 +121,18 @@ class Sections(Step):
 
 
 @dataclass(frozen=True, eq=False)
+class HairCell(Step):
+    """`hair_cell`: ``constants`` (12,) or (F, 12), ``fs`` in Hz."""
+
+    constants: Tensor
+    fs: float
+
+    def run(self, x: Tensor) -> Tensor:
+        """Turn velocities (B, F, T) into voltages."""
+        return hair_cell(x, self.constants, self.fs)
+
+
+@dataclass(frozen=True, eq=False)
 class Loops(Step):
     """`adaptation_loops`: ``decay`` (N,), ``minimum`` (1,) or (F,), ``limit``."""
 
@@ -99,6 +143,22 @@ class Loops(Step):
     def run(self, x: Tensor) -> Tensor:
         """Adapt (B, F, T)."""
         return adaptation_loops(x, self.decay, self.minimum, self.limit)
+
+
+@dataclass(frozen=True, eq=False)
+class Decimate(Step):
+    """`resample` by 1/``down`` with ``taps``; as Paulick et al. (2024), only the first floor(T / down) samples."""
+
+    taps: Tensor
+    down: float
+
+    def run(self, x: Tensor) -> Tensor:
+        """Decimate (B, F, T) to (B, F, T // down)."""
+        return resample(x, 1, int(self.down), self.taps)[..., : self.samples_out(x.shape[-1])]
+
+    def samples_out(self, samples: int) -> int:
+        """Return how many samples come out for ``samples``."""
+        return samples // int(self.down)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +177,7 @@ class Bank(Step):
         return modulation_bank(x, self.lowpass_sos, self.decay, self.angle, self.envelope, self.scale, self.valid)
 
 
-_KINDS: tuple[type[Step], ...] = (Gammatone, HalfWave, Sections, Loops, Bank)
+_KINDS: tuple[type[Step], ...] = (Gammatone, Drnl, HalfWave, Sections, HairCell, Loops, Decimate, Bank)
 
 
 def kinds_of(steps: Sequence[Step]) -> list[int]:

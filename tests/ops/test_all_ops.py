@@ -263,7 +263,7 @@ def test_tritons_form_treats_rows_alone(case: Any, dtype: Any) -> None:
         inputs["x"][2, ..., 4] = float("nan")
         spoilt = case.run(**inputs)
     assert same(spoilt[[0, 1, 3, 4]], everything[[0, 1, 3, 4]])
-    if spoilt.ndim > 1:
+    if spoilt.ndim > 1 and case.causal:
         assert same(spoilt[2, ..., :4], everything[2, ..., :4])
     assert spoilt[2].isnan().any()
 
@@ -278,7 +278,7 @@ def test_nan_stays_in_its_row(case: Any, dtype: Any, value: float) -> None:
     others = [0, 1, 2, 3, 5, 6, 7, 8]
     assert same(result[others], clean[others])
     assert same(slopes[others], clean_slopes[others])
-    if result.ndim > 1:  # causal: nothing before the bad sample changes
+    if result.ndim > 1 and case.causal:  # nothing before the bad sample changes
         assert same(result[4, ..., :30], clean[4, ..., :30])
         if value != value:
             assert result[4, ..., 30].isnan().any()
@@ -358,4 +358,5 @@ def test_no_form_names_what_would_work() -> None:
 
 
 def test_every_exported_operator_is_tested_here(case_names: set[str]) -> None:
-    assert set(ops.__all__) - {"chain_products"} == case_names  # that one has no gradient: tests/ops/test_chain.py
+    operators = {name for name in ops.__all__ if hasattr(torch.ops.psysim, name)}
+    assert operators - {"chain_forward", "chain_products"} == case_names  # these: tests/ops/test_chain.py

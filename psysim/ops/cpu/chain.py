@@ -1,4 +1,4 @@
-"""Numba kernel of `chain_products`: a tile of samples goes through all steps while it is in the first-level cache.
+"""Numba kernel of `chain_forward` and `chain_products`: a tile of samples goes through all steps in the L1 cache.
 
 A block is 16 rows of one auditory channel where the batch allows it, ordered by condition, so that its rows mostly
 share a template and one number read serves 16 lanes. After every step the tile is rounded to the dtype of the sound, as
@@ -10,112 +10,32 @@ if it had been in memory: the representation has the same bits as that of the st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from psysim.ops import steps as kinds
-from psysim.ops._adaptation import tables
-from psysim.ops._gammatone import pole_coefficients as gammatone_poles
-from psysim.ops._modulation import pole_coefficients as bank_poles
-from psysim.ops._sosfilt import section_coefficients
-from psysim.ops.cpu import adaptation, gammatone, sosfilt
-from psysim.ops.cpu.modulation import output_step, pole_step
-from psysim.ops.cpu.simd import LANES, convert, load, select, splat, store
+from psysim.ops.cpu import adaptation, drnl, gammatone, hair_cell, sosfilt
+from psysim.ops.cpu.chain_plan import (
+    DECIMATE,
+    DRNL,
+    GAMMATONE,
+    HAIR_CELL,
+    HALFWAVE,
+    LOOPS,
+    SECTIONS,
+    plan_of,
+    set_up,
+)
+from psysim.ops.cpu.modulation import magnitude, pole_step
+from psysim.ops.cpu.resample import two_outputs
+from psysim.ops.cpu.simd import LANES, convert, fma, load, select, splat, store
 from psysim.ops.cpu.template import check_index
-from psysim.ops.cpu.tiles import TILE, blocks_of, flat, flush, kernel, read_tile, run_blocks, scratch
+from psysim.ops.cpu.tiles import TILE, blocks_of, empty, flat, flush, kernel, read_tile, run_blocks, scratch, write_tile
 
-__all__ = ["forward"]
-
-# Kinds in the plan of a chain. A row of the plan: kind, where its constants begin in the table, where its vectors begin
-# among the float64 coefficients, the float64 states, and those in the dtype of the sound; then up to three sizes.
-READ, GAMMATONE, HALFWAVE, SECTIONS, LOOPS, BANK = range(6)
-WIDTH = 8
-
-
-def _plan_gammatone(step: kinds.Gammatone) -> tuple[Any, ...]:
-    order = int(step.order)
-    return GAMMATONE, [gammatone_poles(step.decay, step.angle)], 3, 2 * order, 0, (order, len(step.decay))
-
-
-def _plan_sections(step: kinds.Sections) -> tuple[Any, ...]:
-    coef = section_coefficients(step.sos if step.sos.ndim == 3 else step.sos[None])
-    return SECTIONS, [coef], 5 * coef.shape[1], 2 * coef.shape[1], 0, (coef.shape[1], len(coef))
-
-
-def _plan_loops(step: kinds.Loops) -> tuple[Any, ...]:
-    gain, table, start = tables(step.decay, step.minimum, step.limit)
-    loops = len(gain)
-    soft = 3 + (adaptation.PER_LOOP + 2) * loops
-    return LOOPS, [gain, table, start], 0, 0, soft, (loops, len(table), int(step.limit > 1.0))
-
-
-def _plan_bank(step: kinds.Bank) -> tuple[Any, ...]:
-    low, poles = section_coefficients(step.lowpass_sos), bank_poles(step.decay, step.angle, step.scale)
-    channels, filters = step.valid.shape
-    states = 2 * (len(low) + len(poles))
-    parts = [low, poles, step.envelope.double(), step.valid.double()]
-    return BANK, parts, 5 * len(low) + filters, states, 0, (len(low), filters, channels)
-
-
-_PLANS: dict[type[kinds.Step], Callable[[Any], tuple[Any, ...]]] = {
-    kinds.Gammatone: _plan_gammatone,
-    kinds.HalfWave: lambda step: (HALFWAVE, [], 0, 0, 0, ()),  # noqa: ARG005
-    kinds.Sections: _plan_sections,
-    kinds.Loops: _plan_loops,
-    kinds.Bank: _plan_bank,
-}
-
-
-def _plan(steps: Sequence[kinds.Step]) -> tuple[np.ndarray[Any, Any], Tensor, np.ndarray[Any, Any]]:
-    """Return the plan (steps, `WIDTH`), the table of constants, and how many vectors of each sort there are."""
-    rows, table, vectors = [], [], np.zeros(3, np.int64)
-    size = 0
-    if not steps[0].source:
-        rows.append([READ] + [0] * (WIDTH - 1))
-    for step in steps:
-        kind, parts, *counts, sizes = _PLANS[type(step)](step)
-        rows.append([kind, size, *vectors.tolist(), *sizes, *[0] * (3 - len(sizes))])
-        vectors += np.array(counts)
-        table += [part.detach().double().reshape(-1) for part in parts]
-        size += sum(part.numel() for part in parts)
-    return np.array(rows, np.int64), torch.cat(table), vectors
-
-
-@kernel
-def _set_up(row, table, channel, coef, soft):
-    """Write the coefficients of a step, one number per lane, and its states in the dtype of the sound."""
-    kind, base = row[0], row[1]
-    at, soft_at = row[2] * LANES, row[4] * LANES
-    if kind == GAMMATONE:
-        channels = row[6]
-        lanes = gammatone.lane_coefficients(table[base : base + 3 * channels], channel, channels)
-        coef[at : at + lanes.size] = lanes
-    elif kind == SECTIONS:
-        sections, channels = row[5], row[6]
-        lanes = sosfilt.lane_coefficients(table[base : base + 5 * sections * channels], channel, channels, sections)
-        coef[at : at + lanes.size] = lanes
-    elif kind == LOOPS:
-        loops, channels = row[5], row[6]
-        gain, rest = table[base : base + loops], table[base + loops :]
-        lanes = adaptation.lane_coefficients(gain, rest, channel, channels, soft)
-        soft[soft_at : soft_at + lanes.size] = lanes
-        starts = rest[channels * (3 + loops) :]
-        for j in range(loops):
-            for lane in range(LANES):
-                place = soft_at + lanes.size + j * LANES + lane
-                soft[place] = starts[channel[lane] % channels * loops + j]
-    elif kind == BANK:
-        sections, filters = row[5], row[6]
-        for k in range(5 * sections):
-            coef[at + k * LANES : at + (k + 1) * LANES] = table[base + k]
-        valid = table[base + 5 * sections + 5 * (filters - 1) :]
-        for m in range(filters):
-            for lane in range(LANES):
-                coef[at + (5 * sections + m) * LANES + lane] = valid[channel[lane] * filters + m]
+__all__ = ["forward", "products"]
 
 
 @kernel
@@ -131,8 +51,29 @@ def _narrow(wide, count, tile):
 
 
 @kernel
+def _source(row, x, offsets, start, count, coef, state, soft, tile, wide, more, none):
+    """Read a tile of sound and turn it into channels, or read a tile of channels."""
+    at, state_at = row[2] * LANES, row[3] * LANES
+    if row[0] == GAMMATONE:
+        order = row[5]
+        lanes, states = coef[at : at + 3 * LANES], state[state_at : state_at + 2 * order * LANES]
+        read_tile(x, offsets, start, count, wide)
+        gammatone.advance(wide, count, lanes, states, order, more[0], more[1], none)
+        for t in range(count):
+            store(tile, t * LANES, convert(2.0 * load(more[0], t * LANES), tile))
+    elif row[0] == DRNL:
+        sections, first, second = row[5], row[6], row[7]
+        lanes, states = coef[at : at + 5 * sections * LANES], state[state_at : state_at + 2 * sections * LANES]
+        read_tile(x, offsets, start, count, wide)
+        drnl.advance(wide, more[0], count, lanes, states, soft[row[4] * LANES :], first, second, none)
+        _narrow(wide, count, tile)
+    else:
+        read_tile(x, offsets, start, count, tile)
+
+
+@kernel
 def _advance(row, count, coef, state, soft, tile, wide, none, soft_none):
-    """Pass a tile through one step that is neither the first nor the last."""
+    """Pass a tile through one step between the source and the bank."""
     at, state_at, soft_at = row[2] * LANES, row[3] * LANES, row[4] * LANES
     if row[0] == HALFWAVE:
         for t in range(count):
@@ -144,6 +85,9 @@ def _advance(row, count, coef, state, soft, tile, wide, none, soft_none):
         lanes, states = coef[at : at + 5 * sections * LANES], state[state_at : state_at + 2 * sections * LANES]
         sosfilt.sections_advance(wide, count, lanes, states, none)
         _narrow(wide, count, tile)
+    elif row[0] == HAIR_CELL:
+        begin = soft_at + hair_cell.SIZE * LANES
+        hair_cell.advance(tile, count, soft[soft_at:begin], soft[begin : begin + LANES], tile, soft_none)
     elif row[0] == LOOPS:
         loops = row[5]
         begin = soft_at + (3 + adaptation.PER_LOOP * loops) * LANES
@@ -155,105 +99,150 @@ def _advance(row, count, coef, state, soft, tile, wide, none, soft_none):
 
 
 @kernel
+def _decimate(row, table, tile, received, emitted, frames, line, out):
+    """Take in a tile, put out the samples whose inputs are all there; returns how many.
+
+    ``line`` holds the inputs from ``emitted * down - half`` to ``received``, of which this tile is the last.
+    """
+    down, half = row[5], row[6]
+    weights = table[row[1] : row[1] + 2 * half + 1]
+    base = emitted * down - half
+    for t in range(TILE):
+        store(line, (received + t - base) * LANES, convert(load(tile, t * LANES), line))
+    received += TILE
+    count = max(0, min((received - 1 - half) // down + 1, frames) - emitted)
+    for i in range(0, count, 2):
+        more = weights.size if i + 1 < count else 0
+        two_outputs(line, i * down, down if more else 0, weights, 0, weights.size, 0, more, out, i)
+    shift = count * down
+    for t in range(received - base - shift):
+        store(line, t * LANES, load(line, (t + shift) * LANES))
+    _narrow(out, count, tile)
+    return count
+
+
+@kernel
+def _band_real(tile, count, coef, state, at, real, template, start, sums, to):
+    """Run a bandpass over a tile, its real part in ``real``, and add output times template if there is one."""
+    b, p, w, c = splat(tile, coef[0]), splat(tile, 1.0 - coef[1]), splat(tile, coef[2]), splat(real, coef[3])
+    re, im, total = load(state, at), load(state, at + LANES), load(sums, to)
+    if template.size:
+        for t in range(count):
+            re, im = pole_step(re, im, load(tile, t * LANES), b, p, w)
+            total = fma(convert(c * convert(re, real), sums), splat(sums, template[start + t]), total)
+    else:
+        for t in range(count):
+            re, im = pole_step(re, im, load(tile, t * LANES), b, p, w)
+            store(real, t * LANES, c * convert(re, real))
+    store(state, at, re)
+    store(state, at + LANES, im)
+    store(sums, to, total)
+
+
+@kernel
+def _band_magnitude(tile, count, coef, state, at, real, template, start, sums, to):
+    """Do the same as `_band_real` with the magnitude."""
+    b, p, w, c = splat(tile, coef[0]), splat(tile, 1.0 - coef[1]), splat(tile, coef[2]), splat(real, coef[3])
+    re, im, total = load(state, at), load(state, at + LANES), load(sums, to)
+    if template.size:
+        for t in range(count):
+            re, im = pole_step(re, im, load(tile, t * LANES), b, p, w)
+            y = c * magnitude(convert(re, real), convert(im, real))
+            total = fma(convert(y, sums), splat(sums, template[start + t]), total)
+    else:
+        for t in range(count):
+            re, im = pole_step(re, im, load(tile, t * LANES), b, p, w)
+            store(real, t * LANES, c * magnitude(convert(re, real), convert(im, real)))
+    store(state, at, re)
+    store(state, at + LANES, im)
+    store(sums, to, total)
+
+
+@kernel
 def _accumulate(real, count, values, sums, at):
-    """Add a filter's output times its template to two sums: even and odd samples, so that additions overlap."""
-    even, odd = load(sums, at), load(sums, at + LANES)
+    """Add a filter's output times its template, of every lane its own."""
+    total = load(sums, at)
     for t in range(count):
-        even, odd = odd, even + convert(load(real, t * LANES), sums) * convert(load(values, t * LANES), sums)
-    if count % 2:
-        even, odd = odd, even
-    store(sums, at, even)
-    store(sums, at + LANES, odd)
+        total = fma(convert(load(real, t * LANES), sums), convert(load(values, t * LANES), sums), total)
+    store(sums, at, total)
 
 
 @kernel
 def _accumulate_shared(real, count, template, start, sums, at):
     """Do the same with one template for all lanes: one number serves them all."""
-    even, odd = load(sums, at), load(sums, at + LANES)
+    total = load(sums, at)
     for t in range(count):
-        even, odd = odd, even + convert(load(real, t * LANES), sums) * splat(sums, template[start + t])
-    if count % 2:
-        even, odd = odd, even
-    store(sums, at, even)
-    store(sums, at + LANES, odd)
-
-
-@kernel
-def _band_shared(tile, count, coef, mode, present, state, at, real, template, start, sums, to):
-    """Bandpass and `_accumulate_shared` in one loop, a quarter faster: the way of the one-template observers."""
-    b, p, w, c = splat(tile, coef[0]), splat(tile, 1.0 - coef[1]), splat(tile, coef[2]), splat(real, coef[3])
-    re, im = load(state, at), load(state, at + LANES)
-    even, odd = load(sums, to), load(sums, to + LANES)
-    for t in range(count):
-        re, im = pole_step(re, im, load(tile, t * LANES), b, p, w)
-        y = output_step(convert(re, real), convert(im, real), mode, c, present)
-        even, odd = odd, even + convert(y, sums) * splat(sums, template[start + t])
-    if count % 2:
-        even, odd = odd, even
-    store(state, at, re)
-    store(state, at + LANES, im)
-    store(sums, to, even)
-    store(sums, to + LANES, odd)
+        total = fma(convert(load(real, t * LANES), sums), splat(sums, template[start + t]), total)
+    store(sums, at, total)
 
 
 @kernel
 def _add_moments(real, count, sums, at):
-    first, second = load(sums, at), load(sums, at + 2 * LANES)
+    first, second = load(sums, at), load(sums, at + LANES)
     for t in range(count):
         value = convert(load(real, t * LANES), sums)
-        first, second = first + value, second + value * value
+        first, second = first + value, fma(value, value, second)
     store(sums, at, first)
-    store(sums, at + 2 * LANES, second)
+    store(sums, at + LANES, second)
 
 
 @kernel
-def _band(tile, count, coef, mode, present, state, at, real):
-    """Bandpass over a tile: its output in ``real``."""
-    b, p, w, c = splat(tile, coef[0]), splat(tile, 1.0 - coef[1]), splat(tile, coef[2]), splat(real, coef[3])
-    re, im = load(state, at), load(state, at + LANES)
-    for t in range(count):
-        re, im = pole_step(re, im, load(tile, t * LANES), b, p, w)
-        store(real, t * LANES, output_step(convert(re, real), convert(im, real), mode, c, present))
-    store(state, at, re)
-    store(state, at + LANES, im)
+def _bank(row, table, count, start, coef, state, tile, real, wide, low, values, none, templates, places, shared,
+          frames, moments, sums, target, out):  # fmt: skip
+    """Run all filters on a tile; add their outputs to the sums, or write them to ``out`` if there is one.
 
-
-@kernel
-def _bank(row, count, start, table, coef, state, tile, wide, low, real, templates, places, shared, values,
-          per_filter, moments, sums, none):  # fmt: skip
-    """Run all filters on a tile and add their outputs to the sums."""
+    A lane whose channel lacks a filter computes it as well if another lane of the block has it; its sums are left out
+    by `_forward`, its output is written as zeros.
+    """
     sections, filters = row[5], row[6]
     at, begin = row[2] * LANES, row[3] * LANES
     has = coef[at + 5 * sections * LANES : at + (5 * sections + filters) * LANES]
     bands = table[row[1] + 5 * sections :]
     cut = begin + 2 * sections * LANES
     kept = places.shape[0]
-    width = 2 * (kept + (2 if moments else 0)) * LANES
+    width = (kept + (2 if moments else 0)) * LANES
+    at_once = shared and kept == 1 and not moments
+    template = templates if at_once else templates[:0]
     _widen(tile, count, wide)
     for m in range(filters):
-        if not has[m * LANES : (m + 1) * LANES].any():
-            continue
-        present = load(has, m * LANES) > 0.5
-        to, first = m * width, m * per_filter + start
-        if m == 0:
+        anywhere = has[m * LANES : (m + 1) * LANES].any()
+        to, first = m * width, m * frames + start
+        if not anywhere:
+            real[:] = 0.0
+        elif m == 0:
             low[:] = wide
             sosfilt.sections_advance(low, count, coef[at : at + 5 * sections * LANES], state[begin:cut], none)
-            for t in range(count):
-                store(real, t * LANES, convert(select(present, load(low, t * LANES), 0.0), real))
+            _narrow(low, count, real)
         else:
-            mode, c, s = bands[4 * (filters - 1) + m - 1], bands[4 * (m - 1) : 4 * m], cut + 2 * (m - 1) * LANES
-            if shared and kept == 1 and not moments:
-                _band_shared(wide, count, c, mode, present, state, s, real, templates, places[0, 0] + first, sums, to)
+            c, s = bands[4 * (m - 1) : 4 * m], cut + 2 * (m - 1) * LANES
+            place = places[0, 0] + first if at_once else 0
+            if bands[4 * (filters - 1) + m - 1] > 0.0:
+                _band_magnitude(wide, count, c, state, s, real, template, place, sums, to)
+            else:
+                _band_real(wide, count, c, state, s, real, template, place, sums, to)
+            if at_once:
                 continue
-            _band(wide, count, c, mode, present, state, s, real)
+        if out.size:
+            _write_band(real, count, has, m * LANES, out, target + m * frames, start)
+        if not anywhere:
+            continue
         for k in range(kept):
             if shared:
-                _accumulate_shared(real, count, templates, places[k, 0] + first, sums, to + 2 * k * LANES)
+                _accumulate_shared(real, count, templates, places[k, 0] + first, sums, to + k * LANES)
             else:
-                read_tile(templates, places[k] + m * per_filter, start, count, values)
-                _accumulate(real, count, values, sums, to + 2 * k * LANES)
+                read_tile(templates, places[k] + m * frames, start, count, values)
+                _accumulate(real, count, values, sums, to + k * LANES)
         if moments:
-            _add_moments(real, count, sums, to + 2 * kept * LANES)
+            _add_moments(real, count, sums, to + kept * LANES)
+
+
+@kernel
+def _write_band(real, count, has, at, out, target, start):
+    if not has[at : at + LANES].all():
+        present = load(has, at) > 0.5
+        for t in range(count):
+            store(real, t * LANES, select(present, load(real, t * LANES), 0.0))
+    write_tile(out, target, start, count, real)
 
 
 @kernel
@@ -267,66 +256,105 @@ def _lanes_of(block, batch, channels, order):
 
 
 @kernel
-def _forward(block, x, plan, table, vectors, templates, index, order, sizes, moments, out):
-    channels, samples, filters, kept, frames = sizes
-    batch = index.size
-    channel, item = _lanes_of(block, batch, channels, order)
-    coef, state = scratch(max(1, vectors[0]) * LANES, table), scratch(max(1, vectors[1]) * LANES, table)
-    soft = scratch(max(1, vectors[2]) * LANES, x)
-    for i in range(plan.shape[0]):
-        _set_up(plan[i], table, channel, coef, soft)
-    per_filter = frames
-    places = np.empty((kept, LANES), np.int64)  # where the template of every lane's first filter begins
-    shared = True
+def _places_of(templates_kept, index, item, channel, channels, size):
+    """Where the templates of every lane's channel begin, and whether all lanes share them."""
+    places, shared = np.empty((templates_kept, LANES), np.int64), True
     for lane in range(LANES):
-        for k in range(kept):
-            places[k, lane] = ((index[item[lane]] * kept + k) * channels + channel[lane]) * filters * frames
-        shared = shared and places[0, lane] == places[0, 0]
-    source = item * samples if plan[0, 0] == GAMMATONE else (item * channels + channel) * samples
+        for k in range(templates_kept):
+            places[k, lane] = ((index[item[lane]] * templates_kept + k) * channels + channel[lane]) * size
+            shared = shared and places[k, lane] == places[k, 0]
+    return places, shared
+
+
+@kernel
+def _forward(block, x, plan, table, vectors, templates, index, order, sizes, moments, sums_out, out):
+    channels, samples, filters, kept, frames = sizes
+    channel, item = _lanes_of(block, index.size, channels, order)
+    places, shared = _places_of(kept, index, item, channel, channels, filters * frames)
+    coef, state, soft = (
+        scratch(vectors[0] * LANES, table),
+        scratch(vectors[1] * LANES, table),
+        scratch(vectors[2] * LANES, x),
+    )
+    cut, half = -1, 0
+    for i in range(plan.shape[0]):
+        set_up(plan[i], table, channel, coef, soft)
+        if plan[i, 0] == DECIMATE:
+            cut, half = i, plan[i, 6]
     outputs = kept + 2 if moments else kept
-    sums = scratch(2 * outputs * filters * LANES, table)
+    sums = scratch(max(1, outputs * filters) * LANES, table)
     tile, real, values = scratch(TILE * LANES, x), scratch(TILE * LANES, x), scratch(TILE * LANES, templates)
     wide, low, none = scratch(TILE * LANES, table), scratch(TILE * LANES, table), scratch(LANES, table)
-    real64, imag64, soft_none = scratch(TILE * LANES, table), scratch(TILE * LANES, table), scratch(LANES, x)
-    last = plan.shape[0] - 1
-    for start in range(0, samples, TILE):
+    more = scratch(TILE * LANES, table), scratch(TILE * LANES, table)
+    line, soft_none = scratch((2 * half + 2 * TILE) * LANES if cut >= 0 else LANES, table), scratch(LANES, x)
+    rows = item * channels + channel
+    offsets = (item if plan[0, 0] == GAMMATONE or plan[0, 0] == DRNL else rows) * samples
+    last, emitted, start = plan.shape[0] - 1, 0, 0
+    while emitted < frames:
         count = min(TILE, samples - start)
-        if plan[0, 0] == GAMMATONE:
-            read_tile(x, source, start, count, wide)
-            at, state_at, stages = plan[0, 2] * LANES, plan[0, 3] * LANES, plan[0, 5]
-            lanes, states = coef[at : at + 3 * LANES], state[state_at : state_at + 2 * stages * LANES]
-            gammatone.advance(wide, count, lanes, states, stages, real64, imag64, none)
-            for t in range(count):
-                store(tile, t * LANES, convert(2.0 * load(real64, t * LANES), tile))
-        else:
-            read_tile(x, source, start, count, tile)
+        tile[max(0, count) * LANES :] = 0.0
+        if count > 0:
+            _source(plan[0], x, offsets, start, count, coef, state, soft, tile, wide, more, none)
         for i in range(1, last):
-            _advance(plan[i], count, coef, state, soft, tile, wide, none, soft_none)
-        _bank(plan[last], count, start, table, coef, state, tile, wide, low, real, templates, places, shared,
-              values, per_filter, moments, sums, none)  # fmt: skip
+            if i == cut:
+                count = _decimate(plan[i], table, tile, start, emitted, frames, line, wide)
+            elif count > 0:
+                _advance(plan[i], count, coef, state, soft, tile, wide, none, soft_none)
+        if count > 0:
+            _bank(plan[last], table, count, emitted, coef, state, tile, real, wide, low, values, none, templates,
+                  places, shared, frames, moments, sums, rows * (filters * frames), out)  # fmt: skip
+            emitted += count
         flush(state)
+        start += TILE
+    _write_sums(plan[last], coef, rows, outputs, sums, sums_out)
+
+
+@kernel
+def _write_sums(row, coef, rows, outputs, sums, out):
+    filters = row[6]
+    has = coef[(row[2] + 5 * row[5]) * LANES :]
     for lane in range(LANES):
-        for k in range(filters * outputs):
-            both = sums[2 * k * LANES + lane] + sums[(2 * k + 1) * LANES + lane]
-            out[(item[lane] * channels + channel[lane]) * filters * outputs + k] = both
+        for m in range(filters):
+            if has[m * LANES + lane] > 0.5:
+                for k in range(outputs):
+                    out[(rows[lane] * filters + m) * outputs + k] = sums[(m * outputs + k) * LANES + lane]
 
 
-def forward(
-    x: Tensor,
-    kind_numbers: Sequence[int],
-    tensors: Sequence[Tensor],
-    numbers: Sequence[float],
-    templates: Tensor,
-    index: Tensor,
-    moments: bool,
-) -> Tensor:
-    """Run the operator on the CPU."""
-    check_index("chain_products", index, len(templates))
-    plan, table, vectors = _plan(kinds.rebuild(kind_numbers, tensors, numbers))
+def _run(
+    x: Tensor, steps: Sequence[kinds.Step], templates: Tensor, index: Tensor, moments: bool, sums: Tensor, out: Tensor
+) -> None:
+    plan, table, vectors = plan_of(steps)
     _, kept, channels, filters, frames = templates.shape
-    out = torch.zeros((len(x), channels, filters, kept + 2 * moments), dtype=torch.float64)
     order = flat(torch.argsort(index, stable=True))
     sizes = channels, x.shape[-1], filters, kept, frames
-    arrays = flat(x), plan, flat(table), vectors, flat(templates), flat(index), order, sizes, moments, flat(out)
+    arrays = (
+        flat(x),
+        plan,
+        flat(table),
+        vectors,
+        flat(templates),
+        flat(index),
+        order,
+        sizes,
+        moments,
+        flat(sums),
+        flat(out),
+    )
     run_blocks(_forward, blocks_of(len(x) * channels), *arrays)
+
+
+def forward(x: Tensor, steps: Sequence[kinds.Step], shape: tuple[int, int, int]) -> Tensor:
+    """Run `chain_forward` on the CPU; ``shape`` (F, M, T')."""
+    out = empty((len(x), *shape), x.dtype)
+    nothing = x.new_empty(0, dtype=torch.float64)
+    _run(x, steps, x.new_empty((1, 0, *shape)), torch.zeros(len(x), dtype=torch.int64), False, nothing, out)
     return out
+
+
+def products(x: Tensor, steps: Sequence[kinds.Step], templates: Tensor, index: Tensor, moments: bool) -> Tensor:
+    """Run `chain_products` on the CPU."""
+    check_index("chain_products", index, len(templates))
+    _, kept, channels, filters, _ = templates.shape
+    sums = torch.zeros((len(x), channels, filters, kept + 2 * moments), dtype=torch.float64)
+    _run(x, steps, templates, index, moments, sums, x.new_empty(0))
+    return sums

@@ -1,4 +1,4 @@
-"""Numba kernels of `hair_cell`, in the form of `psysim.ops._hair_cell._coefficients`.
+"""Numba kernels of `hair_cell`, in the form of `psysim.ops._hair_cell.circuit_coefficients`.
 
 Forward in the dtype of the signal, backward in float64.
 """
@@ -29,16 +29,16 @@ from psysim.ops.cpu.tiles import (
     write_tile,
 )
 
-__all__ = ["backward", "forward"]
+__all__ = ["SIZE", "advance", "backward", "forward"]
 
-_SIZE = 8  # coefficients
+SIZE = 8  # coefficients
 _KEPT = 3  # vectors kept per sample on the way back: voltage before, both exponentials
 _SHUT, _OPEN = 40.0, -80.0  # outside, the channels are shut to 1e-17, open to 1e-34; exp(2 * 40) is still a float32
 _STILL = 1e-30  # volt; a smaller voltage becomes 0 between tiles, long before float32 runs into denormal numbers
 
 
 @kernel
-def _advance(tile, count, lanes, state, out, history):
+def advance(tile, count, lanes, state, out, history):
     """Turn a tile into voltages, in ``out``; keep what the way back needs if there is room."""
     c0, c1, a, b = load(lanes, 0), load(lanes, LANES), load(lanes, 2 * LANES), load(lanes, 3 * LANES)
     scale, total = load(lanes, 4 * LANES), load(lanes, 5 * LANES)
@@ -108,14 +108,14 @@ def _add(sums, k, value):
 @kernel
 def _forward(block, x, coef, channels, samples, begin, out, end):
     rows = lane_rows(block, x.size // samples)
-    lanes = read_state(coef, rows % channels, _SIZE, x)
+    lanes = read_state(coef, rows % channels, SIZE, x)
     state = read_state(begin, rows, 1, x)
     offsets = rows * samples
     tile, none = scratch(TILE * LANES, x), scratch(LANES, x)
     for start in range(0, samples, TILE):
         count = min(TILE, samples - start)
         read_tile(x, offsets, start, count, tile)
-        _advance(tile, count, lanes, state, tile, none)
+        advance(tile, count, lanes, state, tile, none)
         write_tile(out, offsets, start, count, tile)
     write_state(end, rows, 1, state)
 
@@ -131,11 +131,11 @@ def forward(x: Tensor, coef: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
 @kernel
 def _backward(block, x, coef, channels, samples, begin, grad, grad_end, grad_x, grad_coef, grad_begin):
     rows = lane_rows(block, x.size // samples)
-    lanes = read_state(coef, rows % channels, _SIZE, coef)
+    lanes = read_state(coef, rows % channels, SIZE, coef)
     offsets = rows * samples
     tile, voltages, slopes = scratch(TILE * LANES, coef), scratch(TILE * LANES, coef), scratch(TILE * LANES, coef)
     state, adjoint = read_state(begin, rows, 1, coef), read_state(grad_end, rows, 1, coef)
-    sums, none = scratch(_SIZE * LANES, coef), scratch(LANES, coef)
+    sums, none = scratch(SIZE * LANES, coef), scratch(LANES, coef)
     history = scratch(TILE * _KEPT * LANES, coef)
     tiles = (samples + TILE - 1) // TILE
     starts = scratch(tiles * LANES, coef)
@@ -143,26 +143,26 @@ def _backward(block, x, coef, channels, samples, begin, grad, grad_end, grad_x, 
         starts[i * LANES : (i + 1) * LANES] = state
         count = min(TILE, samples - i * TILE)
         read_tile(x, offsets, i * TILE, count, tile)
-        _advance(tile, count, lanes, state, voltages, none)
+        advance(tile, count, lanes, state, voltages, none)
     for back in range(tiles):
         i = tiles - 1 - back
         first, count = i * TILE, min(TILE, samples - i * TILE)
         read_tile(x, offsets, first, count, tile)
         read_tile(grad, offsets, first, count, slopes)
         state[:] = starts[i * LANES : (i + 1) * LANES]
-        _advance(tile, count, lanes, state, voltages, history)
+        advance(tile, count, lanes, state, voltages, history)
         _retreat(tile, slopes, count, lanes, adjoint, history, sums)
         flush(adjoint)
         write_tile(grad_x, offsets, first, count, slopes)
     write_state(grad_begin, rows, 1, adjoint)
-    write_state(grad_coef, rows, _SIZE, sums)
+    write_state(grad_coef, rows, SIZE, sums)
 
 
 def backward(grad: Tensor, grad_end: Tensor, x: Tensor, coef: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients with respect to ``x``, ``coef`` and ``state``."""
     batch, channels, samples = x.shape
     grad_x, grad_begin = empty(x.shape, x.dtype), torch.empty(state.shape, dtype=state.dtype)
-    grad_coef = torch.empty((batch, channels, _SIZE), dtype=torch.float64)
+    grad_coef = torch.empty((batch, channels, SIZE), dtype=torch.float64)
     arrays = flat(x), flat(coef), len(coef), samples, flat(state), flat(grad), flat(grad_end)
     run_blocks(_backward, blocks_of(batch * channels), *arrays, flat(grad_x), flat(grad_coef), flat(grad_begin))
     total = grad_coef.sum(0)

@@ -32,7 +32,7 @@ from psysim.ops.cpu.tiles import (
     write_tile,
 )
 
-__all__ = ["backward", "forward", "output_step", "pole_step"]
+__all__ = ["backward", "forward", "magnitude", "pole_step"]
 
 REAL, ENVELOPE, COMPLEX = 0, 1, 2  # what a bandpass puts out
 
@@ -74,11 +74,9 @@ def pole_step(re, im, x, b, p, w):
 
 
 @kernel
-def output_step(re, im, mode, c, present):
-    """Output of a filter from its pole's value: the scaled real part or magnitude, zero in lanes without the filter."""
-    if mode == ENVELOPE:
-        re = sqrt(fma(re, re, im * im))
-    return select(present, c * re, 0.0)
+def magnitude(re, im):
+    """Magnitude of a complex number."""
+    return sqrt(fma(re, re, im * im))
 
 
 @kernel
@@ -98,11 +96,16 @@ def _band_advance(tile, count, coef, state, at, real, imag):
 def _band_output(count, mode, scale, present, real, imag):
     """Turn the pole's values into the filter's output."""
     c = splat(real, scale)
-    for t in range(count):
-        re, im = load(real, t * LANES), load(imag, t * LANES)
-        store(real, t * LANES, output_step(re, im, mode, c, present))
-        if mode == COMPLEX:
-            store(imag, t * LANES, select(present, c * im, 0.0))
+    if mode == ENVELOPE:
+        for t in range(count):
+            y = c * magnitude(load(real, t * LANES), load(imag, t * LANES))
+            store(real, t * LANES, select(present, y, 0.0))
+    else:
+        for t in range(count):
+            store(real, t * LANES, select(present, c * load(real, t * LANES), 0.0))
+    if mode == COMPLEX:
+        for t in range(count):
+            store(imag, t * LANES, select(present, c * load(imag, t * LANES), 0.0))
 
 
 @kernel

@@ -27,7 +27,7 @@ from psysim.ops.cuda import sosfilt
 from psysim.ops.cuda.modulation import GROUP, band_step, lane_of, lanes_of
 from psysim.ops.cuda.tiles import launch, read_rows, read_samples, zeros
 
-__all__ = ["forward"]
+__all__ = ["forward", "products"]
 
 
 @triton.jit
@@ -105,21 +105,19 @@ def _band_products(
     _store(out + (row * filters + band + 1) * OUT, sums, present, OUT)
 
 
-def forward(
-    x: Tensor,
-    kind_numbers: Sequence[int],
-    tensors: Sequence[Tensor],
-    numbers: Sequence[float],
-    templates: Tensor,
-    index: Tensor,
-    moments: bool,
-) -> Tensor:
-    """Run the operator on CUDA."""
-    check_index("chain_products", index, len(templates))
-    *before, last = kinds.rebuild(kind_numbers, tensors, numbers)
-    for step in before:
+def forward(x: Tensor, steps: Sequence[kinds.Step], shape: tuple[int, int, int]) -> Tensor:  # noqa: ARG001
+    """Run `chain_forward` on CUDA: the representation is written anyway, and takes longer than what is before it."""
+    for step in steps:
         x = step.run(x)
-    bank = cast(kinds.Bank, last)
+    return x.contiguous()
+
+
+def products(x: Tensor, steps: Sequence[kinds.Step], templates: Tensor, index: Tensor, moments: bool) -> Tensor:
+    """Run `chain_products` on CUDA."""
+    check_index("chain_products", index, len(templates))
+    for step in steps[:-1]:
+        x = step.run(x)
+    bank = cast(kinds.Bank, steps[-1])
     batch, channels, samples = x.shape
     filters, kept = bank.valid.shape[1], templates.shape[1]
     out = torch.zeros((batch, channels, filters, kept + 2 * moments), dtype=torch.float64, device=x.device)

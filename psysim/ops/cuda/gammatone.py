@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from psysim.ops.base import complex_of
+from psysim.ops.cuda import chunked
 from psysim.ops.cuda.tiles import (
     launch,
     read_again,
@@ -40,9 +41,8 @@ def stages_step(u, state, coef, ORDER: tl.constexpr):
         if k == 0:
             after = after + ((gain * u + pole_re * re) - pole_im * im, pole_re * im + pole_im * re)
         else:
-            in_re, in_im = after[2 * k - 2], after[2 * k - 1]
-            out_re = (gain * in_re + pole_re * re) - pole_im * im
-            out_im = (gain * in_im + pole_re * im) + pole_im * re
+            out_re = (gain * after[2 * k - 2] + pole_re * re) - pole_im * im
+            out_im = (gain * after[2 * k - 1] + pole_re * im) + pole_im * re
             after = after + (out_re, out_im)
     return after
 
@@ -79,8 +79,8 @@ def _forward(
     write_rows(end, row, mask, state, 2 * ORDER)
 
 
-def forward(x: Tensor, coef: Tensor, state: Tensor, order: int, complex_output: bool) -> tuple[Tensor, Tensor]:
-    """Run the operator on CUDA; ``coef`` (3, F): gain, real and imaginary part of the pole."""
+def _run(x: Tensor, coef: Tensor, state: Tensor, order: int, complex_output: bool) -> tuple[Tensor, Tensor]:
+    """Run the operator on CUDA in one pass; ``coef`` (3, F): gain, real and imaginary part of the pole."""
     (batch, samples), channels = x.shape, coef.shape[1]
     kind = complex_of(x.dtype) if complex_output else x.dtype
     out = torch.empty((batch, channels, samples), dtype=kind, device=x.device)
@@ -188,7 +188,7 @@ def _backward(
         write_rows(grad_coef, row, mask, sums, 3)
 
 
-def backward(
+def _run_back(
     grad: Tensor, grad_end: Tensor, x: Tensor, coef: Tensor, state: Tensor, order: int, learn: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients with respect to ``x``, if ``learn`` to ``coef``, and to ``state``."""
@@ -202,3 +202,22 @@ def backward(
     arrays = x, coef.t(), state, slopes, grad_end, grad_rows, grad_coef, grad_begin, starts
     launch(_backward, batch * channels, *arrays, samples, channels, ORDER=order, WIDTH=width, LEARN=learn)
     return sum_middle(grad_rows), grad_coef.sum(0).t().contiguous(), grad_begin
+
+
+def forward(x: Tensor, coef: Tensor, state: Tensor, order: int, complex_output: bool) -> tuple[Tensor, Tensor]:
+    """Run the operator on CUDA; ``coef`` (3, F): gain, real and imaginary part of the pole."""
+    return chunked.forward(lambda u, s: _run(u, coef, s, order, complex_output), x, state, coef.shape[1])
+
+
+def backward(
+    grad: Tensor, grad_end: Tensor, x: Tensor, coef: Tensor, state: Tensor, order: int, learn: bool
+) -> tuple[Tensor, ...]:
+    """Gradients with respect to ``x``, if ``learn`` to ``coef``, and to ``state``."""
+
+    def run(u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        return _run(u, coef, s, order, complex_output=False)
+
+    def back(g: Tensor, at_end: Tensor, u: Tensor, s: Tensor, learn: bool) -> tuple[Tensor, ...]:
+        return _run_back(g, at_end, u, coef, s, order, learn)
+
+    return chunked.backward(run, back, grad, grad_end, x, state, learn, coef.shape[1])

@@ -1,4 +1,4 @@
-"""Triton kernels of `hair_cell`, in the form of `psysim.ops._hair_cell._coefficients`.
+"""Triton kernels of `hair_cell`, in the form of `psysim.ops._hair_cell.circuit_coefficients`.
 
 Forward in the dtype of the signal, backward in float64. The way forth keeps the voltage before every fourth sample; the
 way back recomputes four samples at a time from it: eight would not fit into the registers.

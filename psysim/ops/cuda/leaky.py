@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from psysim.ops.cuda import chunked
 from psysim.ops.cuda.tiles import launch, read_rows, read_samples, write_rows, write_samples
 
 __all__ = ["backward", "forward"]
@@ -53,8 +54,8 @@ def _forward(x, coef, begin, out, end, samples, channels, rows, BLOCK: tl.conste
     write_rows(end, row, mask, (y,), 1)
 
 
-def forward(x: Tensor, coef: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Run the operator on CUDA; ``coef`` (1 or F, 2)."""
+def _run(x: Tensor, coef: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Run the operator on CUDA in one pass; ``coef`` (1 or F, 2)."""
     out, end = torch.empty(x.shape, dtype=x.dtype, device=x.device), torch.empty_like(state)
     batch, channels, samples = x.shape
     launch(_forward, batch * channels, x, coef, state, out, end, samples, len(coef))
@@ -116,7 +117,7 @@ def _backward(
         write_rows(grad_coef, row, mask, sums, 2)
 
 
-def backward(
+def _run_back(
     grad: Tensor, grad_end: Tensor, x: Tensor, coef: Tensor, state: Tensor, learn: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients with respect to ``x``, if ``learn`` to ``coef``, and to ``state``."""
@@ -129,3 +130,6 @@ def backward(
     launch(_backward, rows, *arrays, samples, len(coef), LEARN=learn)
     total = grad_coef.sum(0)
     return grad_x, total if len(coef) > 1 else total.sum(0, keepdim=True), grad_begin
+
+
+forward, backward = chunked.in_chunks(_run, _run_back)

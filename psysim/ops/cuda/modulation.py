@@ -19,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 
 from psysim.ops.base import complex_of
-from psysim.ops.cuda import sosfilt
+from psysim.ops.cuda import chunked, sosfilt
 from psysim.ops.cuda.tiles import (
     add,
     launch,
@@ -125,10 +125,10 @@ def lanes_of(batch: int, channels: int, filters: int) -> int:
     return triton.cdiv(batch * channels, GROUP) * GROUP * (filters - 1)
 
 
-def forward(
+def _run(
     x: Tensor, low: Tensor, bands: Tensor, envelope: Tensor, valid: Tensor, state: Tensor, complex_output: bool
 ) -> tuple[Tensor, Tensor]:
-    """Run the operator on CUDA; ``low`` (S, 5), ``bands`` (M - 1, 4): gain, 1 - Re p, Im p, scale."""
+    """Run the operator on CUDA in one pass; ``low`` (S, 5), ``bands`` (M - 1, 4): gain, 1 - Re p, Im p, scale."""
     (batch, channels, samples), filters, cut = x.shape, valid.shape[1], 2 * len(low)
     kind = complex_of(x.dtype) if complex_output else x.dtype
     out = torch.empty((batch, channels, filters, samples), dtype=kind, device=x.device)
@@ -243,7 +243,7 @@ def _low_gradients(
     return grad_x, grad_low[0], torch.where(has, grad_begin, grad_end)
 
 
-def backward(
+def _run_back(
     grad: Tensor,
     grad_end: Tensor,
     x: Tensor,
@@ -270,3 +270,33 @@ def backward(
         launch(_backward, lanes_of(batch, channels, filters), *arrays, *sizes, GROUP=GROUP, WIDTH=width)
     grad_x = sum_middle(grad_rows.flatten(0, 1)).reshape(x.shape)
     return grad_x, grad_low, grad_bands.sum((0, 1)), grad_begin
+
+
+def forward(
+    x: Tensor, low: Tensor, bands: Tensor, envelope: Tensor, valid: Tensor, state: Tensor, complex_output: bool
+) -> tuple[Tensor, Tensor]:
+    """Run the operator on CUDA; ``low`` (S, 5), ``bands`` (M - 1, 4): gain, 1 - Re p, Im p, scale."""
+    return chunked.forward(
+        lambda u, s: _run(u, low, bands, envelope, valid, s, complex_output), x, state, valid.numel()
+    )
+
+
+def backward(
+    grad: Tensor,
+    grad_end: Tensor,
+    x: Tensor,
+    low: Tensor,
+    bands: Tensor,
+    envelope: Tensor,
+    valid: Tensor,
+    state: Tensor,
+) -> tuple[Tensor, ...]:
+    """Gradients with respect to ``x``, ``low``, ``bands`` and ``state``."""
+
+    def run(u: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        return _run(u, low, bands, envelope, valid, s, grad.is_complex())
+
+    def back(g: Tensor, at_end: Tensor, u: Tensor, s: Tensor, learn: bool) -> tuple[Tensor, ...]:  # noqa: ARG001
+        return _run_back(g, at_end, u, low, bands, envelope, valid, s)
+
+    return chunked.backward(run, back, grad, grad_end, x, state, True, valid.numel())

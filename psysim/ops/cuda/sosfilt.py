@@ -1,6 +1,6 @@
 """Triton kernels of `sosfilt`. Coefficients, states and arithmetic are float64 whatever the dtype of the signal."""
 
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def, assignment"
 # Compiled functions are typed by Triton.
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from psysim.ops.cuda import chunked
 from psysim.ops.cuda.tiles import TILE, add, launch, read_rows, read_tile, write_rows, write_tile, zeros
 
 __all__ = ["backward", "forward"]
@@ -64,8 +65,8 @@ def _forward(x, coef, begin, out, end, samples, channels, rows, S: tl.constexpr,
     write_rows(end, row, mask, state, 2 * S)
 
 
-def forward(x: Tensor, coef: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Run the operator on CUDA; ``coef`` (1 or F, S, 5)."""
+def _run(x: Tensor, coef: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Run the operator on CUDA in one pass; ``coef`` (1 or F, S, 5)."""
     out, end = torch.empty(x.shape, dtype=x.dtype, device=x.device), torch.empty_like(state)
     batch, channels, samples = x.shape
     launch(_forward, batch * channels, x, coef, state, out, end, samples, len(coef), S=coef.shape[1])
@@ -126,7 +127,7 @@ def _backward(
         write_rows(grad_coef, row, mask, sums, 5 * S)
 
 
-def backward(
+def _run_back(
     grad: Tensor, grad_end: Tensor, x: Tensor, coef: Tensor, state: Tensor, learn: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients with respect to ``x``, if ``learn`` to ``coef``, and to ``state``."""
@@ -141,3 +142,6 @@ def backward(
     launch(_backward, rows, *arrays, samples, len(coef), S=sections, LEARN=learn, TILE=TILE)
     total = grad_coef.sum(0)
     return grad_x, total if len(coef) > 1 else total.sum(0, keepdim=True), grad_begin
+
+
+forward, backward = chunked.in_chunks(_run, _run_back)

@@ -33,6 +33,7 @@ class Case:
     make_state: Callable[[np.random.Generator, tuple[int, ...], dict[str, Any]], Tensor] = (
         lambda rng, shape, inputs: tensor(rng.standard_normal(shape))  # noqa: ARG005
     )
+    causal: bool = True  # output sample t shows input sample t, and none after it
     handed_on_error: float = 0.0  # of the end state after blocks in float32, in units of the largest state, and why
 
     @property
