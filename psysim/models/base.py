@@ -111,12 +111,14 @@ class Model(AuditoryModule, ABC):
             float64. None if a gradient is wanted, or if the model cannot run in one pass: `represent` and
             `psysim.ops.template_product` do it then.
         """
-        wanted = audio.requires_grad or templates.requires_grad or any(p.requires_grad for p in self.parameters())
-        if torch.is_grad_enabled() and wanted:
+        if self._gradient_wanted(audio, templates):
             return None
         with torch.no_grad():
             chain = self.fused(audio)
             return None if chain is None else ops.chain_products(*chain, templates, index, moments)
+
+    def _gradient_wanted(self, *inputs: Tensor) -> bool:
+        return torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *self.parameters()))
 
     def restricted(self, frequency_hz: float) -> Self:
         """Return the same model with the one auditory channel at ``frequency_hz``, on the same device.

@@ -11,6 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from psysim import ops
 from psysim.errors import SpecError, check_range
 from psysim.models.base import Model, Representation, jsonable, register
 from psysim.ops.steps import Step
@@ -260,7 +261,12 @@ class Dau1997(Model):
         return Representation(values, self.modulation.valid, self.fc, self.modulation.mfc_all, self.fs_out)
 
     def _analyse(self, x: Tensor, stages: dict[str, Tensor] | None) -> Tensor:
-        """Return the dense output (B, F, M, T) for ``x`` (B, T); keep the stages in ``stages``, or free each early."""
+        """Return the dense output (B, F, M, T) for ``x`` (B, T), in one pass unless stages or a gradient are wanted."""
+        if stages is None and not self._gradient_wanted(x):
+            with torch.no_grad():
+                chain = self.fused(x)
+                if chain is not None:
+                    return ops.chain_forward(*chain)
         y = x * self.input_gain
         for name, stage in self._periphery():
             y = stage(y)
@@ -302,7 +308,8 @@ class Dau1997(Model):
         """Return an estimate of the memory in bytes that `represent` needs at its peak per row of ``n_samples``."""
         n_out = resampled_length(n_samples, self.fs, self.fs_out)
         filters = self.modulation.valid.shape[1] * (1 if self.modulation.phase_insens else 2)
-        # The dense output and its lowpassed input, and three signals of the periphery alive at once.
+        # The dense output and its lowpassed input, and three signals of the periphery alive at once, if it does not run
+        # in one pass.
         samples = self.num_channels * ((filters + 2) * n_out + 3 * n_samples)
         return samples * (8 if self.dtype == torch.float64 else 4)
 

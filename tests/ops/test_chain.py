@@ -1,4 +1,4 @@
-"""`chain_products`: the chain in one pass against the chain step by step."""
+"""`chain_forward` and `chain_products`: the chain in one pass against the chain step by step."""
 
 from __future__ import annotations
 
@@ -52,7 +52,22 @@ def model(rng: np.random.Generator, channels: int, filters: int = 5) -> list[ste
     ]
 
 
+def casp(rng: np.random.Generator, channels: int) -> list[steps.Step]:
+    """A small model of the kind of Paulick et al. (2024): sound in m/s, three cascades, circuit, decimation by 3."""
+    lowpass = double(scipy.signal.butter(2, rng.uniform(0.1, 0.5), output="sos")).expand(channels, 1, 6)
+    gain = 1e4 * lowpass * double([1, 1, 1, 0, 0, 0]) + lowpass * double([0, 0, 0, 1, 1, 1])
+    stick = (double(rng.uniform(1e3, 1e4, channels)), double(rng.uniform(0.01, 0.1, channels)), double([0.25]))
+    return [
+        steps.Drnl(torch.cat([gain, lowpass], 1), lowpass, *stick, torch.cat([lowpass] * 3, 1)),
+        steps.HairCell(ops.HairCellCircuit().tensor(), 16000.0),
+        steps.Loops(double([0.99, 0.999]), double(rng.uniform(1e-6, 1e-4, channels)), 10.0),
+        steps.Decimate(ops.resampling_taps(1, 3, half_length=4), 3),
+        *model(rng, channels)[4:],
+    ]
+
+
 CHAINS = {
+    "casp": casp,
     "model": lambda rng, channels: model(rng, channels),
     "no overshoot limit, levels per channel": lambda rng, channels: [
         *model(rng, channels)[:3],
@@ -60,6 +75,11 @@ CHAINS = {
         bank(rng, channels, 3),
     ],
     "bank on channels": lambda rng, channels: [bank(rng, channels, 4)],
+    "half wave, decimated by 2": lambda rng, channels: [
+        steps.HalfWave(),
+        steps.Decimate(ops.resampling_taps(1, 2), 2),
+        bank(rng, channels, 3),
+    ],
     "lowpass only": lambda rng, channels: [steps.HalfWave(), bank(rng, channels, 1)],
 }
 
@@ -107,11 +127,13 @@ def close(result: Tensor, expected: Tensor) -> bool:
 def test_one_pass_equals_step_by_step(
     chain: str, dtype: Any, batch: int, channels: int, samples: int, seed: int, moments: bool
 ) -> None:
+    samples = max(samples, 3)  # one sample must be left after a decimation
     given_ = inputs(chain, batch, channels, samples, dtype, seed)
-    result = ops.chain_products(**given_, moments=moments)
     x = given_["x"]
-    for step in given_["steps"]:  # the same bits as the operators of the CPU: only the sums differ
+    for step in given_["steps"]:
         x = step.run(x)
+    assert torch.equal(ops.chain_forward(given_["x"], given_["steps"]), x)  # the same bits
+    result = ops.chain_products(**given_, moments=moments)
     expected = reference.chain_products(x, [], given_["templates"], given_["index"], moments)
     assert result.dtype == F64
     assert close(result, expected)
@@ -121,7 +143,10 @@ def test_tritons_form_equals_step_by_step(chain: str, dtype: Any) -> None:
     given_ = inputs(chain, 3, 2, 11, dtype, kept=1)
     with using("triton"):
         result = ops.chain_products(**given_, moments=True)
+        representation = ops.chain_forward(given_["x"], given_["steps"])
     expected = reference.chain_products(**given_, moments=True)
+    whole = reference.chain_forward(given_["x"], given_["steps"])
+    assert (representation - whole).abs().max() <= (1e-10 if dtype == F64 else 1e-5) * whole.abs().max()
     assert (result - expected).abs().max() <= (1e-10 if dtype == F64 else 1e-5) * expected.abs().max()
 
 
@@ -146,19 +171,16 @@ def test_nan_stays_in_its_row(chain: str, dtype: Any) -> None:
 def test_opcheck(chain: str) -> None:
     given_ = inputs(chain, 2, 3, 9, F64)
     made = given_["steps"]
-    torch.library.opcheck(
-        torch.ops.psysim.chain_products.default,
-        (
-            given_["x"],
-            steps.kinds_of(made),
-            [tensor for step in made for tensor in step.tensors],
-            [number for step in made for number in step.numbers],
-            given_["templates"],
-            given_["index"],
-            True,
-        ),
-        test_utils=("test_schema", "test_faketensor"),  # there is no gradient to test
+    chain_ = (
+        given_["x"],
+        steps.kinds_of(made),
+        [tensor for step in made for tensor in step.tensors],
+        [number for step in made for number in step.numbers],
     )
+    tests = ("test_schema", "test_faketensor")  # there is no gradient to test
+    torch.library.opcheck(torch.ops.psysim.chain_forward.default, chain_, test_utils=tests)
+    more = (given_["templates"], given_["index"], True)
+    torch.library.opcheck(torch.ops.psysim.chain_products.default, (*chain_, *more), test_utils=tests)
 
 
 def test_a_mistake_is_explained() -> None:
@@ -173,6 +195,8 @@ def test_a_mistake_is_explained() -> None:
         ({"index": given_["index"][:1]}, "index must have shape"),
         ({"index": given_["index"] + 3}, "index holds"),
         ({"x": given_["x"].clone().requires_grad_()}, "has no gradient"),
+        ({"steps": [made[0], *[steps.Decimate(ops.resampling_taps(1, 2), 2)] * 2, made[-1]]}, "only one Decimate"),
+        ({"steps": [made[0], steps.Decimate(ops.resampling_taps(1, 20), 20), made[-1]]}, "too few"),
     ):
         with pytest.raises(SpecError, match=message):
             ops.chain_products(**(given_ | change))
