@@ -31,7 +31,6 @@ from chains import STAPES_RMS, casp
 from measure import FS, alone, best_of, noise, peak_memory, write_json
 from torch import Tensor
 
-from psysim import ops
 from psysim.models import Model, registry
 
 
@@ -55,7 +54,7 @@ def _make(name: str, dtype: torch.dtype, device: str) -> tuple[Any, float]:
     return _Whole(registry.get(name)(fs=FS, dtype=dtype).to(device)), 0.02  # 60 dB SPL in pascal
 
 
-NAMES = [*registry.names(), *(["casp chain"] if hasattr(ops, "drnl") and hasattr(ops, "resample") else [])]
+NAMES = [*registry.names(), "casp chain"]
 
 
 class Whole:

@@ -38,7 +38,9 @@ class Chain:
         return y
 
     def represent(self, sound: Tensor) -> Tensor:
-        """Return the representation in one pass."""
+        """Return the representation, in one pass unless a gradient is wanted."""
+        if torch.is_grad_enabled() and sound.requires_grad:
+            return self.step_by_step(sound)
         return ops.chain_forward(sound, list(self.steps.values()))
 
     def products(self, sound: Tensor, templates: Tensor, index: Tensor) -> Tensor:
