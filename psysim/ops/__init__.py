@@ -3,8 +3,8 @@
 Every operator takes signals with the batch first and time last, float64 coefficients, and returns the dtype of
 its signal. It is registered with `torch.library` (namespace ``psysim``), differentiable, bitwise independent of
 the batch around a row, and keeps a NaN in the row where it entered. Recurrences take and return states, so that long
-sounds can be passed block by block. `chain_forward` and `chain_products` run whole chains of operators in one pass, given
-as `psysim.ops.steps`; these two have no gradient.
+sounds can be passed block by block. `chain_forward` and `chain_products` run whole chains of operators in one pass,
+given as `psysim.ops.steps`; these two have no gradient.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 r"""A chain of steps in one pass: to the representation, or to its products with templates without it in memory.
 
-`chain_forward` makes the representation R (B, F, M, T') with nothing between the sound and R in memory. `chain_products`
-leaves R out as well: with R (B, F, M, T) what the steps make of the sound, and T_k template k of a row's condition:
+`chain_forward` makes the representation R (B, F, M, T') with nothing between the sound and R in memory.
+`chain_products` leaves R out as well: with T_k template k of a row's condition,
 
     products[b, f, m, k] = sum_t R[b, f, m, t] T_k[f, m, t]
     with ``moments`` also  sum_t R[b, f, m, t]  and  sum_t R[b, f, m, t]^2

@@ -43,8 +43,8 @@ def compress(x: Tensor, linear: Tensor, gain: Tensor, exponent: Tensor) -> Tenso
     Returns
     -------
     Tensor
-        (B, F, T), the dtype of ``x``. Differentiable with respect to all arguments. The derivative of the pure power law
-        at 0, infinite for an exponent below 1, is defined as 0.
+        (B, F, T), the dtype of ``x``. Differentiable with respect to all arguments. The derivative of the pure power
+        law at 0, infinite for an exponent below 1, is defined as 0.
 
     Raises
     ------
@@ -53,14 +53,15 @@ def compress(x: Tensor, linear: Tensor, gain: Tensor, exponent: Tensor) -> Tenso
 
     Notes
     -----
-    With exponent < 1 the straight line holds up to the knee |x| = (gain / linear)^(1 / (1 - exponent)). A stick of slope
-    1 that breaks at ``knee`` has linear = 1, gain = knee^(1 - exponent); a power law that leaves ``knee`` where it is has
-    linear = inf and the same gain. Where both are equal, the gradient is that of the power law. The power is between 3e-308
-    and 3e307 or exactly 0.
+    With exponent < 1 the straight line holds up to the knee |x| = (gain / linear)^(1 / (1 - exponent)). A stick of
+    slope 1 that breaks at ``knee`` has linear = 1, gain = knee^(1 - exponent); a power law that leaves ``knee`` where
+    it is has linear = inf and the same gain. Where both are equal, the gradient is that of the power law. The power is
+    between 3e-308 and 3e307 or exactly 0.
 
     References
     ----------
-    Lopez-Poveda, E. A. and Meddis, R. (2001). A human nonlinear cochlear filterbank. J. Acoust. Soc. Am. 110, 3107-3118.
+    Lopez-Poveda, E. A. and Meddis, R. (2001). A human nonlinear cochlear filterbank. J. Acoust. Soc. Am. 110,
+    3107-3118.
     King, A., Varnet, L. and Lorenzi, C. (2019). Accounting for masking of frequency modulation by amplitude modulation
     with the modulation filter-bank concept. J. Acoust. Soc. Am. 145, 2277-2293.
 
@@ -80,7 +81,8 @@ def check_compression(op: str, channels: int, linear: Tensor, gain: Tensor, expo
     coefficients = {"linear": linear, "gain": gain, "exponent": exponent}
     for name, value in coefficients.items():
         check_coefficient(op, name, value, [(1,), (channels,)], like)
-    return torch.stack(torch.broadcast_tensors(*coefficients.values()), -1)
+    count = max(len(value) for value in coefficients.values())
+    return torch.stack([value.expand(count) for value in coefficients.values()], -1)
 
 
 def reference(x: Tensor, linear: Tensor, gain: Tensor, exponent: Tensor) -> Tensor:

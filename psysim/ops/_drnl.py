@@ -76,7 +76,8 @@ def drnl(
     x : Tensor
         Sound, or stapes velocity in m/s, (B, T), float32 or float64.
     linear_sos : Tensor
-        Sections ``b0 b1 b2 a0 a1 a2`` of the linear path, (F, S1, 6), float64, with the gain of the path in one of them.
+        Sections ``b0 b1 b2 a0 a1 a2`` of the linear path, (F, S1, 6), float64, with the gain of the path in one of
+        them.
     before_sos : Tensor
         Sections of the nonlinear path before the compression, (F, S2, 6), float64.
     linear, gain, exponent : Tensor
@@ -85,8 +86,8 @@ def drnl(
     after_sos : Tensor
         Sections of the nonlinear path after the compression, (F, S3, 6), float64.
     state : Tensor, optional
-        State at the start, (B, F, 2 (S1 + S2 + S3)), float64, as returned for the sound before; without it every channel
-        starts from zero.
+        State at the start, (B, F, 2 (S1 + S2 + S3)), float64, as returned for the sound before; without it every
+        channel starts from zero.
     return_state : bool
         Also return the state at the end, so that a long sound can be filtered block by block.
 
@@ -111,14 +112,15 @@ def drnl(
     ----------
     Meddis, R., O'Mard, L. P. and Lopez-Poveda, E. A. (2001). A computational algorithm for computing nonlinear auditory
     frequency selectivity. J. Acoust. Soc. Am. 109, 2852-2861.
-    Lopez-Poveda, E. A. and Meddis, R. (2001). A human nonlinear cochlear filterbank. J. Acoust. Soc. Am. 110, 3107-3118.
+    Lopez-Poveda, E. A. and Meddis, R. (2001). A human nonlinear cochlear filterbank. J. Acoust. Soc. Am. 110,
+    3107-3118.
 
     Examples
     --------
     >>> import torch
-    >>> through = torch.tensor([[[1.0, 0.0, 0.0, 1.0, 0.0, 0.0]]], dtype=torch.float64)
+    >>> half, through = (torch.tensor([[[b0, 0.0, 0.0, 1.0, 0.0, 0.0]]]).double() for b0 in (0.5, 1.0))
     >>> linear, gain, exponent = (torch.tensor([value]).double() for value in (1.0, 2.0, 0.5))
-    >>> drnl(torch.tensor([[1.0, -4.0, 16.0]]), 0.5 * through, through, linear, gain, exponent, through)
+    >>> drnl(torch.tensor([[1.0, -4.0, 16.0]]), half, through, linear, gain, exponent, through)
     tensor([[[ 1.5000, -6.0000, 16.0000]]])
     """
     check_signal("drnl", x, ("B", "T"))
@@ -146,13 +148,13 @@ def reference(
     state: Tensor | None = None,
     return_state: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Definition of `drnl`: the definitions of `sosfilt` and `compress` put together in float64, differentiable, slow."""
+    """Definition of `drnl`: those of `sosfilt` and `compress` put together in float64, differentiable, slow."""
     sound = x.to(torch.float64)[:, None].expand(-1, len(linear_sos), -1)
     cascades = linear_sos, before_sos, after_sos
     sizes = [2 * cascade.shape[1] for cascade in cascades]
     if state is None:
         state = sound.new_zeros((*sound.shape[:2], sum(sizes)))
-    starts = state.split(sizes, -1)
+    starts = torch.split(state, sizes, -1)
     straight, end1 = sosfilt_reference(sound, linear_sos, state=starts[0], return_state=True)
     v, end2 = sosfilt_reference(sound, before_sos, state=starts[1], return_state=True)
     u = compress_reference(v, linear, gain, exponent)

@@ -9,9 +9,9 @@ Displacement of the hairs u = displacement v, conductance of their channels, and
 an explicit Euler step of the membrane equation for V = V0 + U. ``x`` (v in m/s) and output (U in V) are (B, F, T),
 ``constants`` (12,) or (F, 12) as `HairCellCircuit.tensor` orders them, state (B, F, 1): U[n-1].
 
-Float32 signals are computed in float32, in a form that loses no digits (`circuit_coefficients`): with m1 = exp(-u/s1) - 1 and
-m0 = exp(-u/s0) - 1 the change of G from silence is a product of small numbers. The error against float64 is 3e-7 of
-each row's own peak, measured for noise from 1e-9 to 0.03 m/s (peaks 1e-8 to 0.05 V). Float32 exponentials in the
+Float32 signals are computed in float32, in a form that loses no digits (`circuit_coefficients`): with
+m1 = exp(-u/s1) - 1 and m0 = exp(-u/s0) - 1 the change of G from silence is a product of small numbers. The error
+against float64 is 3e-7 of each row's own peak, measured for noise from 1e-9 to 0.03 m/s (peaks 1e-8 to 0.05 V). Float32 exponentials in the
 formula above give an error of 1e-9 V, 8 % of the smallest peak; float64 costs 1.5 times as much. Gradients are float64.
 """
 

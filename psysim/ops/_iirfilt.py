@@ -5,9 +5,9 @@ Each section of order K in transposed direct form II, with a0 = 1:
     y[n]   = b0 u[n] + w1[n-1]
     wk[n]  = bk u[n] - ak y[n] + w(k+1)[n-1],   k = 1 ... K, w(K+1) = 0
 
-Shapes: ``x`` (B, F, T), ``b`` and ``a`` (S, K + 1) for all channels or (F, S, K + 1), state (B, F, S K): w1 ... wK of each
-section. States and arithmetic are float64 whatever the dtype of the signal: the poles of a filter of order K move by the
-K-th root of the rounding of its coefficients, in float32 by percents already for the fourth order.
+Shapes: ``x`` (B, F, T), ``b`` and ``a`` (S, K + 1) for all channels or (F, S, K + 1), state (B, F, S K): w1 ... wK of
+each section. States and arithmetic are float64 whatever the dtype of the signal: the poles of a filter of order K move
+by the K-th root of the rounding of its coefficients, in float32 by percents already for the fourth order.
 """
 
 # ruff: noqa: ARG001
@@ -71,9 +71,9 @@ def iirfilt(
 
     Notes
     -----
-    With one section the output and the state are those of `scipy.signal.lfilter` along the last axis. Sections of order 1
-    and 2 are run by `sosfilt`. A filter of high order with poles near 1 loses digits in any direct form (a fourth-order
-    gammatone at 100 Hz and 44.1 kHz 1e-7 of its output): make a cascade of it where you can.
+    With one section the output and the state are those of `scipy.signal.lfilter` along the last axis. Sections of order
+    1 and 2 are run by `sosfilt`. A filter of high order with poles near 1 loses digits in any direct form (a
+    fourth-order gammatone at 100 Hz and 44.1 kHz 1e-7 of its output): make a cascade of it where you can.
 
     References
     ----------
@@ -101,11 +101,12 @@ def iirfilt(
 
 
 def _as_biquads(x: Tensor, b: Tensor, a: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    missing = 3 - b.shape[-1]
-    sos = torch.cat([pad(b, (0, missing)), pad(a, (0, missing))], -1)
-    states = state.unflatten(-1, (b.shape[-2], 2 - missing))
-    y, end = sosfilt(x, sos, state=pad(states, (0, missing)).flatten(-2), return_state=True)
-    return y, end.unflatten(-1, (b.shape[-2], 2))[..., : 2 - missing].flatten(-2)
+    sections, order = b.shape[-2], b.shape[-1] - 1
+    missing = 0, 2 - order
+    sos = torch.cat([pad(b, missing), pad(a, missing)], -1)
+    states = state.reshape(*state.shape[:2], sections, order)
+    y, end = sosfilt(x, sos, state=pad(states, missing).flatten(-2), return_state=True)
+    return y, end.reshape(*end.shape[:2], sections, 2)[..., :order].flatten(-2)
 
 
 def _coefficients(b: Tensor, a: Tensor) -> Tensor:

@@ -166,7 +166,7 @@ def reference(
         state = signal.new_zeros((*x.shape[:2], 2 * (sections + len(decay))))
     low_state, first = (
         state[..., : 2 * sections],
-        torch.view_as_complex(state[..., 2 * sections :].unflatten(-1, (-1, 2))),
+        torch.view_as_complex(state[..., 2 * sections :].reshape(*x.shape[:2], len(decay), 2)),
     )
     z = first
     samples = []

@@ -1,4 +1,4 @@
-"""The steps that `chain_forward` and `chain_products` run in one pass: what an operator does, with its coefficients, as a value.
+"""The steps that `chain_forward` and `chain_products` run in one pass: an operator with its coefficients as a value.
 
 A model hands its stages over as a list of steps. Each step can also be run alone (`Step.run`), which is the same
 operator that the stage itself calls; so a chain run step by step is the definition of the chain run in one pass.
@@ -85,7 +85,7 @@ class Gammatone(Step):
 
 @dataclass(frozen=True, eq=False)
 class Drnl(Step):
-    """`drnl`: the sections (F, S, 6) of its three cascades, and the compression's ``linear``, ``gain``, ``exponent``."""
+    """`drnl`: sections (F, S, 6) of its three cascades; ``linear``, ``gain``, ``exponent`` of the compression."""
 
     linear_sos: Tensor
     before_sos: Tensor

@@ -3,7 +3,7 @@
 Run as a program (not in Triton's interpreter): ``python tests/ops/compile_cuda.py [case ...]``. Every operator's
 forward and backward pass is called on small CPU tensors with the launch replaced: the kernel is compiled for
 compute capability 9.0 instead of started. One line of JSON per kernel: registers, bytes of stack (spills), shared
-memory.
+memory, and the instructions of its longest loop (docs/explanation/operators.md estimates durations from them).
 """
 
 from __future__ import annotations
@@ -41,14 +41,41 @@ POINTERS = {
 TARGET = GPUTarget("cuda", 90, 32)
 
 
-def usage(cubin: bytes) -> dict[str, int]:
-    """Return registers and bytes of stack per thread, as the disassembler that comes with Triton reports them."""
+SORTS = {
+    "fp64": ("DADD", "DMUL", "DFMA", "DSETP", "DMNMX"),
+    "fp32": ("FADD", "FMUL", "FFMA", "FSETP", "FMNMX", "FSEL", "FCHK"),
+    "special": ("MUFU", "F2F", "I2F", "F2I"),
+    "memory": ("LDG", "STG", "LDS", "STS", "LDC", "LDL", "STL"),
+}
+
+
+def _dump(cubin: bytes, option: str) -> str:
+    """Return what the disassembler that comes with Triton says."""
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        text = subprocess.run([tool, "-res-usage", file.name], check=True, capture_output=True, text=True).stdout
+        return subprocess.run([tool, option, file.name], check=True, capture_output=True, text=True).stdout
+
+
+def usage(cubin: bytes) -> dict[str, int]:
+    """Return registers and bytes of stack per thread."""
+    text = _dump(cubin, "-res-usage")
     return {name.lower(): int(re.findall(rf"{name}:(\d+)", text)[-1]) for name in ("REG", "STACK")}
+
+
+def longest_loop(cubin: bytes) -> dict[str, int]:
+    """Count the instructions of the longest loop that has no loop inside: most often eight samples of a row."""
+    code = [(int(at, 16), text) for at, text in re.findall(r"/\*([0-9a-f]{4,})\*/\s+([^;]+);", _dump(cubin, "-sass"))]
+    jumps = [(int(m.group(1), 16), at) for at, text in code if (m := re.search(r"BRA.*?0x([0-9a-f]+)", text))]
+    loops = [(first, last) for first, last in jumps if first < last]
+    inner = [p for p in loops if not any(q != p and p[0] <= q[0] and q[1] <= p[1] for q in loops)]
+    bodies = [[text for at, text in code if first <= at <= last] for first, last in inner]
+    names = [
+        re.sub(r"^@!?U?P\w+\s+", "", text).split()[0].partition(".")[0] for text in max(bodies, key=len, default=[])
+    ]
+    counts = {sort: sum(name in members for name in names) for sort, members in SORTS.items()}
+    return counts | {"other": len(names) - sum(counts.values())}
 
 
 def compile_only(kernel: Any, shape: Shape, rows: int, args: Sequence[Any], constants: Mapping[str, Any]) -> None:
@@ -70,7 +97,9 @@ def compile_only(kernel: Any, shape: Shape, rows: int, args: Sequence[Any], cons
     assert not values
     compiled = triton.compile(ASTSource(kernel, signature, constants), target=TARGET, options={"num_warps": 1})
     facts = {"kernel": f"{kernel.__module__.rpartition('.')[2]}.{kernel.__name__}", "constants": shown}
-    print(json.dumps(facts | usage(compiled.asm["cubin"]) | {"shared": compiled.metadata.shared}), flush=True)
+    facts |= usage(compiled.asm["cubin"])
+    facts |= {"shared": compiled.metadata.shared, "loop": longest_loop(compiled.asm["cubin"])}
+    print(json.dumps(facts), flush=True)
 
 
 def main(names: Sequence[str]) -> None:
@@ -89,6 +118,13 @@ def main(names: Sequence[str]) -> None:
                     y = case.run(**(inputs | leaves))
                     y = torch.view_as_real(y) if y.is_complex() else y
                     y.sum().backward()
+    if not names or "chunked" in names:
+        from psysim.ops.cuda import chunked
+
+        chunked.SHORTEST, chunked.LENGTH = 1, 8
+        case = CASES["sosfilt"]
+        with using("triton"):
+            case.run(**case.inputs(np.random.default_rng(7), 2, 3, 40, torch.float32))
     if not names or "chain_products" in names:
         from test_chain import inputs
 

@@ -9,6 +9,7 @@ import scipy.signal
 import torch
 
 from psysim import ops
+from psysim.ops import reference
 
 F64 = torch.float64
 FOLDER = Path(__file__).parents[1] / "reference" / "data"
@@ -27,7 +28,10 @@ def design(cf: float, fs: float, model: str, listener: str) -> dict[str, Any]:
     """Sections and compression of one channel, from the table in SPEC_paulick2024, section 4."""
     order, lowpasses = {"paulick2024": (2, 1), "jepsen2008": (3, 3)}[model]
     log = np.log10(cf)
-    lowpass = [scipy.signal.butter(2, 10 ** (p + q * log), fs=fs, output="sos")[0] for p, q in ((-0.06762, 1.01), (-0.05252, 1.0165))]
+    lowpass = [
+        scipy.signal.butter(2, 10 ** (p + q * log), fs=fs, output="sos")[0]
+        for p, q in ((-0.06762, 1.01), (-0.05252, 1.0165))
+    ]
     linear = gammatone_section(10 ** (-0.06762 + 1.01679 * log), 10 ** (0.03728 + 0.75 * log), fs)
     nonlinear = gammatone_section(10 ** (-0.05252 + 1.0165 * log), 10 ** (-0.03193 + 0.77 * log), fs)
     linear_sos = np.stack([linear] * order + [lowpass[0]] * 4)
@@ -55,8 +59,8 @@ def through_ears(x: np.ndarray, fs: float) -> np.ndarray:
     return x
 
 
-# README_paulick_king.md, "Expected agreement": 2e-9 and 2e-6 of the peak (the reference's own rounding of multiplied-out
-# polynomials). float32: input, compression and output are rounded to 5e-7; the filters are float64.
+# README_paulick_king.md, "Expected agreement": 2e-9 and 2e-6 of the peak (the reference's own rounding of
+# multiplied-out polynomials). float32: input, compression and output are rounded to 5e-7; the filters are float64.
 @pytest.mark.parametrize(
     ("name", "tight"),
     [
@@ -93,8 +97,8 @@ def test_golden_input_output_functions(case: str, bound: float) -> None:
     for cf, expected in zip(data["cf_hz"], data[f"bm_db_{case}"].T, strict=True):
         tones = 20e-6 * 10 ** (levels[:, None] / 20) * np.sqrt(2) * np.sin(2 * np.pi * cf * t)
         y = ops.drnl(torch.from_numpy(through_ears(tones, fs)), **bank([cf], fs, *case.split("_")))[:, 0].numpy()
-        # The reference took the last 20 ms with both ends, 883 samples: the odd one makes up to 0.005 dB, and with it the
-        # four frequencies, eleven levels and three listeners agree to 7e-10 dB (2008: 3e-6 dB)
+        # The reference took the last 20 ms with both ends, 883 samples: the odd one makes up to 0.005 dB, and with it
+        # all four frequencies and eleven levels agree to 7e-10 dB (2008: 3e-6 dB)
         steady = y[:, -int(0.02 * fs) - 1 :]
         result = 20 * np.log10(np.sqrt((steady**2).mean(-1)))
         assert np.abs(result - expected).max() <= bound
@@ -142,3 +146,21 @@ def test_tail_ends_in_silence() -> None:
     y = ops.drnl(x, **bank([1000.0], 16000.0))
     assert torch.count_nonzero(y[..., -1000:]) == 0
     assert y[0, 0, 1000].abs() > 1e-110
+
+
+@pytest.mark.parametrize("learn", [True, False])
+def test_gradients_over_several_tiles(form: str, learn: bool) -> None:
+    """The way back recomputes 64 samples at a time, and the whole of both paths only if the bank is to be learned."""
+    rng = np.random.default_rng(1)
+    parts = bank([500.0, 3000.0], 32000.0)
+    leaves = {"x": torch.from_numpy(1e-3 * rng.standard_normal((1, 67))), "state": torch.zeros(1, 2, 22, dtype=F64)}
+    leaves |= parts if learn else {}
+    arguments = parts | {name: leaf.requires_grad_() for name, leaf in leaves.items()}
+    slopes = []
+    for function in (ops.drnl, reference.drnl):
+        y, end = function(**arguments, return_state=True)
+        weight = torch.cos(torch.arange(y.numel())).reshape(y.shape)
+        loss = (y * weight).sum() / y.detach().abs().max() + end.sum() / end.detach().abs().max()
+        slopes.append(torch.autograd.grad(loss, list(leaves.values())))
+    for name, ours, theirs in zip(leaves, *slopes, strict=True):
+        assert (ours - theirs).abs().max() <= 1e-10 * theirs.abs().max(), name

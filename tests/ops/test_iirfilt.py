@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import scipy.signal
@@ -35,7 +33,7 @@ def test_agrees_with_scipy_in_output_and_state(form: str, order: int) -> None:
     )
     for channel in range(x.shape[1]):
         expected, zf = scipy.signal.lfilter(b[channel], a[channel], x[:, channel], zi=zi[:, channel])
-        # The same sums in the same order, but for fused multiply-add; poles inside 0.9 forget rounding within 10 samples
+        # The same sums in the same order, but for fused multiply-add; poles inside 0.9 forget rounding in 10 samples
         assert np.abs(y[:, channel].numpy() - expected).max() <= 1e-12 * np.abs(expected).max()
         assert np.abs(end[:, channel].numpy() - zf).max() <= 1e-12 * np.abs(expected).max()
 
@@ -71,7 +69,7 @@ def test_cascade_of_fourth_order_equals_biquads() -> None:
 
 
 def test_slow_lowpass_survives_float32() -> None:
-    """Third order, 20 Hz at 44.1 kHz: b0 + b1 + b2 + b3 is 2.3e-8, a tenth of a float32 step of a1; a constant passes with gain 1."""
+    """Third order, 20 Hz at 44.1 kHz: the sum of b is 2.3e-8, a tenth of a float32 step of a1; a constant passes."""
     b, a = (torch.from_numpy(v)[None] for v in scipy.signal.butter(3, 20, fs=44100))
     y = ops.iirfilt(torch.ones(1, 1, 44100), b, a)
     assert y[0, 0, -1] == pytest.approx(1.0, abs=1e-6)
@@ -93,3 +91,18 @@ def test_a_wrong_filter_is_refused() -> None:
         ops.iirfilt(x, b[:, :1], b[:, :1])
     with pytest.raises(SpecError, match=r"a must have shape \(1, 4\), got \(1, 3\)"):
         ops.iirfilt(x, b, b[:, :3])
+
+
+@pytest.mark.parametrize("learn", [True, False])
+def test_gradients_over_several_tiles(form: str, learn: bool) -> None:
+    """The way back recomputes 64 samples at a time, from the states before them, and only if it needs them."""
+    x, b, a, zi = (torch.from_numpy(v) for v in random_filter(3, channels=2, samples=130))
+    leaves = {"x": x, "state": zi} | ({"b": b[:, None], "a": a[:, None]} if learn else {})
+    arguments = {"b": b[:, None], "a": a[:, None]} | {name: leaf.requires_grad_() for name, leaf in leaves.items()}
+    slopes = []
+    for function in (ops.iirfilt, reference.iirfilt):
+        y, end = function(**arguments, return_state=True)
+        loss = (y * torch.cos(torch.arange(y.numel())).reshape(y.shape)).sum() + end.sum()
+        slopes.append(torch.autograd.grad(loss, list(leaves.values())))
+    for ours, theirs in zip(*slopes, strict=True):
+        assert (ours - theirs).abs().max() <= 1e-11 * theirs.abs().max()

@@ -56,9 +56,9 @@ def _gammatone(step: kinds.Gammatone) -> Part:
 
 def _drnl(step: kinds.Drnl) -> Part:
     coef = section_coefficients(torch.cat([step.linear_sos, step.before_sos, step.after_sos], 1))
-    stick = torch.broadcast_tensors(step.linear, step.gain, step.exponent)
     channels, sections = coef.shape[:2]
-    compression = split_coefficients(torch.stack(stick, -1).expand(channels, 3))
+    stick = [value.expand(channels) for value in (step.linear, step.gain, step.exponent)]
+    compression = split_coefficients(torch.stack(stick, -1))
     sizes = sections, step.linear_sos.shape[1], step.before_sos.shape[1], channels
     return DRNL, [coef, compression], (5 * sections, 2 * sections, 4), sizes
 

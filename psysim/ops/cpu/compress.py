@@ -35,7 +35,7 @@ def compressed(x, linear, gain, high, low):
 
 @kernel
 def slopes(x, linear, gain, exponent):
-    """Derivatives of `compressed` with respect to its four arguments, float64."""
+    """Differentiate `compressed` with respect to its four arguments, in float64."""
     size = absolute(x)
     root = power(size, exponent, 0.0)
     bent = gain * root

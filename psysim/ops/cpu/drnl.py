@@ -53,7 +53,7 @@ def _add(tile, other, count):
 
 @kernel
 def advance(straight, bent, count, lanes, state, compression, first, second, none):
-    """Pass a tile of sound, in ``straight``, through both paths; the sum of their outputs is in ``straight`` after it."""
+    """Pass a tile of sound, in ``straight``, through both paths; the sum of their outputs replaces it."""
     a, b = first * LANES, (first + second) * LANES  # where the cascades before and after the compression begin
     bent[:] = straight
     sections_advance(straight, count, lanes[: 5 * a], state[: 2 * a], none)
@@ -94,7 +94,7 @@ def forward(
 
 @kernel
 def _compress_back(grad, tile, count, stick, sums):
-    """Multiply a tile of gradients by the slopes at the samples of ``tile``, which are compressed; sum for ``stick``."""
+    """Multiply a tile of gradients by the slopes of the compression at the samples of ``tile``; sum for ``stick``."""
     linear, gain, exponent = load(stick, 0), load(stick, LANES), load(stick, 2 * LANES)
     s0, s1, s2 = load(sums, 0), load(sums, LANES), load(sums, 2 * LANES)
     for t in range(count):

@@ -31,6 +31,7 @@ __all__ = ["advance", "backward", "forward", "lane_coefficients"]
 
 @kernel
 def lane_coefficients(coef, rows, channels):
+    """Gain, real and imaginary part of the pole, each for all lanes."""
     lanes = scratch(3 * LANES, coef)
     for lane in range(LANES):
         for k in range(3):

@@ -55,8 +55,8 @@ def _retreat(grad, output, count, lanes, adjoint, order, ahead, history, sums):
     """Run the adjoint filter backwards over a tile of gradients, in place.
 
     With ``lam`` the gradient filtered anticausally by 1/A: the gradient at the input is B applied to ``lam``, that
-    with respect to b_i is sum lam[n+i] u[n], with respect to a_i it is -sum lam[n+i] y[n]. ``ahead`` holds ``lam`` of the
-    tile and of the K samples after it; these are ``adjoint`` for each section.
+    with respect to b_i is sum lam[n+i] u[n], with respect to a_i it is -sum lam[n+i] y[n]. ``ahead`` holds ``lam`` of
+    the tile and of the K samples after it; these are ``adjoint`` for each section.
     """
     sections = adjoint.size // (order * LANES)
     for back in range(sections):
@@ -131,7 +131,8 @@ def _backward(
     width = sections * (2 * order + 1)
     lanes = _lane_coefficients(coef, rows, channels, width)
     offsets = rows * samples
-    tile, output, ahead = scratch(TILE * LANES, coef), scratch(TILE * LANES, coef), scratch((TILE + order) * LANES, coef)
+    tile, output = scratch(TILE * LANES, coef), scratch(TILE * LANES, coef)
+    ahead = scratch((TILE + order) * LANES, coef)
     size = sections * order * LANES
     state = read_state(begin, rows, sections * order, coef)
     adjoint = read_state(grad_end, rows, sections * order, coef)

@@ -8,19 +8,19 @@ P a minimax polynomial of (2 atanh(s) - 2 s) / (s z) on 0 <= z <= (sqrt(2) - 1)^
 error of the logarithm 5e-18 relative to it (float64, degree 6) and 3e-9 (float32, degree 2).
 
 A float32 power cannot be exp(c ln x): c ln x reaches 25 for c = 0.25, its rounding would be an error of 1.5e-6. There
-x^c = 2^(c k) m^c, and with c in two parts c k is exact: the first part is a multiple of 2^-16, so that k times it has no
-more than 24 bits in all powers that float32 can hold.
+x^c = 2^(c k) m^c, and with c in two parts c k is exact: the first part is a multiple of 2^-16, so that k times it has
+no more than 24 bits in all powers that float32 can hold.
 """
 
 # mypy: disable-error-code="no-untyped-def"
-# Compiled functions are typed by numba.
+# ruff: noqa: ARG001
+# Compiled functions are typed by numba; an overload has the arguments of what it stands for.
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import torch
 from numba import types
 from numba.extending import overload
 from torch import Tensor
@@ -67,8 +67,8 @@ def split_exponent(c: Tensor) -> tuple[Tensor, Tensor]:
 def power(x: Any, high: Any, low: Any) -> Any:
     """Raise a vector x >= 0 to the power high + low > 0, parts of `split_exponent`; for compiled code only.
 
-    float64: relative error below (2 + |ln x^c|) 4.5e-16, results between 3e-308 and 3e307. float32: relative error below
-    3e-7, results between 1.2e-38 and 1.7e38. But 0, infinity and NaN are kept.
+    float64: relative error below (2 + |ln x^c|) 4.5e-16, results between 3e-308 and 3e307. float32: relative error
+    below 3e-7, results between 1.2e-38 and 1.7e38. But 0, infinity and NaN are kept.
     """
     raise TypeError(f"power works on vectors inside compiled kernels, not on {type(x).__name__}")
 

@@ -208,7 +208,10 @@ def _call(builder: Any, name: str, args: Any) -> Any:
 
 def _unary(name: str) -> Any:
     def typer(typingctx: Any, value: Any) -> Any:
-        return value(value), lambda context, builder, sig, args: _call(builder, name, args)
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return _call(builder, name, args)
+
+        return value(value), codegen
 
     return intrinsic(typer)
 
@@ -220,8 +223,12 @@ round_even = _unary("rint")
 
 @intrinsic
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
-    """Compute a b + c, rounded once: where two kernels must give the same bits, whatever the compiler would contract."""
-    return a(a, b, c), lambda context, builder, sig, args: _call(builder, "fma", args)
+    """Compute a b + c, rounded once: for kernels that must give the same bits, whatever the compiler contracts."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _call(builder, "fma", args)
+
+    return a(a, b, c), codegen
 
 
 @intrinsic

@@ -94,6 +94,7 @@ def sections_retreat(grad, output, count, lanes, adjoint, history, sums):
 
 @kernel
 def lane_coefficients(coef, rows, channels, sections):
+    """b0, b1, b2, a1, a2 of every section, each for all lanes."""
     lanes = scratch(5 * sections * LANES, coef)
     for lane in range(LANES):
         for k in range(5 * sections):

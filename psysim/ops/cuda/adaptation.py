@@ -54,7 +54,9 @@ def loops_step(value, state, coef, N: tl.constexpr, LIMITED: tl.constexpr):
         quotient = _quotient(value, state[j])
         value, e = quotient, tl.zeros_like(quotient)
         if LIMITED:
-            e = tl.exp(tl.minimum((1.0 - quotient) * coef[4 * j + 4], 80.0))  # finite; more makes no difference of 1e-34
+            e = tl.exp(
+                tl.minimum((1.0 - quotient) * coef[4 * j + 4], 80.0)
+            )  # finite; more makes no difference of 1e-34
             bent = _quotient(coef[4 * j + 5] + tl.zeros_like(e), 1.0 + e) - coef[4 * j + 6]
             value = tl.where(quotient > 1.0, bent, quotient)
         steps = steps + (quotient, value, e)

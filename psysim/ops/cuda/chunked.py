@@ -2,22 +2,26 @@
 
 A row is a lane that goes through time sample by sample, so that one second at 44.1 kHz takes a millisecond however few
 rows there are. Here a sound is cut into chunks of `LENGTH` samples and a rest, and a recurrence with n numbers in its
-state is run three times:
+state is run several times:
 
-1. all chunks from the state zero, for their ends f[c]; beside them n chunks of silence, from the n unit states, whose
-   ends are the columns of the transition A of a chunk, for every channel;
-2. s[c + 1] = A s[c] + f[c] from the given state on, over all chunks at once by doubling: after k rounds a state knows
-   of 2^k chunks before it, and A has been squared k times;
-3. all chunks from their own states s[c]; then the rest, which is never empty, for the end.
+1. n chunks of silence from the n unit states: their ends are the columns of the transition A of a chunk, of every
+   channel;
+2. all chunks from states s[c] that are zero, but for the given s[0]. Where they end is off the start of the next by
+   r[c]; the corrections d[c + 1] = A d[c] + r[c] are added up over all chunks at once by doubling: after k rounds they
+   hold what 2^k chunks before have contributed, and A has been squared k times;
+3. the same from the corrected states. In exact arithmetic r would be 0. But the numbers of A are large and cancel: for
+   a lowpass of 2.5 Hz at 44.1 kHz the output would now be wrong by 7e-8 of its peak, and after the second correction
+   by 3e-11, as in one pass (against extended precision; a third gives nothing more);
+4. all chunks from their own states; then the rest, which is never empty, for the end.
 
 The gradient is a linear recurrence in reversed time, whose state is the gradient at the state, and goes the same way.
 Nothing here knows the recurrence: ``run`` and ``back`` do, for instance those of `psysim.ops.cuda.sosfilt`. It must be
 linear in its state and the same at all times; outputs may be any function of the state (`modulation_bank`).
 
-The sums of step 2 have an order of their own, so that results differ from those of one pass by rounding. They must not
-differ with the batch: whether and where a sound is cut depends on its length and on the lanes of one item only, every
-sum of step 2 belongs to one row, and chunks have one length, so that the beginning of a sound does not depend on what
-follows. See `chunks_of` for the rule.
+The states have sums in another order, so that results differ from those of one pass by rounding. They must not differ
+with the batch: whether and where a sound is cut depends on its length and on the lanes of one item only, every sum
+belongs to one row, and chunks have one length, so that the beginning of a sound does not depend on what follows. See
+`chunks_of` for the rule.
 """
 
 # mypy: disable-error-code="no-untyped-def, assignment"
@@ -39,24 +43,25 @@ __all__ = ["backward", "chunks_of", "forward", "in_chunks"]
 Run = Callable[..., tuple[Tensor, Tensor]]
 Back = Callable[..., tuple[Tensor, ...]]
 
-LENGTH = 512  # samples of a chunk: two passes take about 20 us, less than the 25 or so launches around them
+LENGTH = 512  # samples of a chunk: a pass takes about 10 us, less than the launches around it
 FEW_LANES = 16
 SHORTEST = 16_384
 LONG = 1 << 20
+CORRECTIONS = 2
 
 
 def chunks_of(samples: int, lanes: int) -> int:
     """Return into how many chunks a sound is cut before its rest; 0 for one pass.
 
-    One pass takes some 20 ns a sample as long as there are fewer rows than fill the card; chunks cost twice the
-    arithmetic, copies in and out, and some 25 launches, 0.1 ms. They pay if
+    One pass takes some 20 ns a sample as long as there are fewer rows than fill the card; chunks cost three times the
+    arithmetic, copies in and out, and some 50 launches, 0.2 ms. They pay if
 
-    - a sound has `SHORTEST` samples, for which one pass takes three times as long as the launches;
-    - the rows are fewer than a third of what fills a card. An H100 is full with one warp for each of its 4 x 132
-      schedulers, 16,896 lanes. The batch must not decide, so take one of 350, nearly twice what experiments use: an
-      item may have `FEW_LANES`, as filters before a filterbank do. A filterbank of 31 channels fills a third of the
-      card with a batch of 180;
-    - or whatever the lanes, a sound is `LONG`: four arrays of 5600 float32 rows would be larger than a card's 80 GiB.
+    - a sound has `SHORTEST` samples, for which one pass takes 0.3 ms;
+    - the rows are fewer than a quarter of what fills a card. An H100 is full with one warp for each of its 4 x 132
+      schedulers, 16,896 lanes. The batch must not decide, so take one of 260, more than experiments have with 64 tracks
+      of three intervals: an item may have `FEW_LANES`, as filters before a filterbank do. A filterbank of 31 channels
+      fills a quarter of the card with a batch of 136;
+    - or whatever the lanes, a sound is `LONG`: five arrays of 4200 float32 rows would be larger than a card's 80 GiB.
 
     These are estimates: no card was at hand.
 
@@ -95,7 +100,7 @@ def forward(run: Run, x: Tensor, state: Tensor, lanes: int) -> tuple[Tensor, Ten
     if not chunks:
         return run(x, state)
     pieces, rest = _cut(x, chunks)
-    starts = _starts(run, pieces, state)
+    starts = _starts(run, pieces, state, chunks)
     y, _ = run(pieces, _rows(starts[:, :-1]))
     y_rest, end = run(rest, starts[:, -1].contiguous())
     return _join(y, y_rest), end
@@ -133,15 +138,20 @@ def backward(
     if not chunks:
         return back(grad, grad_end, x, state, learn)
     (pieces, rest), (slopes, slopes_rest) = _cut(x, chunks), _cut(grad, chunks)
-    starts = _starts(run, pieces, state) if learn else state[:, None].expand(-1, chunks + 1, -1, -1)
+    starts = _starts(run, pieces, state, chunks) if learn else state[:, None].expand(-1, chunks + 1, -1, -1)
     begins = _rows(starts[:, :-1])
     grad_rest, *more, at_rest = back(slopes_rest, grad_end, rest, starts[:, -1].contiguous(), learn)
-    signals = slopes, pieces, begins
-    transition, alone = _alone(lambda g, u, s, at_end: back(g, at_end, u, s, False)[-1], signals, state)
-    at_ends = _scan(transition, at_rest, alone.flip(1)).flip(1)
+
+    def starts_of(at_ends: Tensor) -> Tensor:  # last chunk first
+        found = back(slopes, _rows(at_ends.flip(1)), pieces, begins, False)[-1]
+        return found.reshape(at_ends.shape).flip(1)
+
+    units = _units(state)
+    columns = back(_silence(slopes, units), units, _silence(pieces, units), torch.zeros_like(units), False)[-1]
+    at_ends = _states(columns, starts_of, at_rest, chunks).flip(1)
     grad_x, *grads, at_starts = back(slopes, _rows(at_ends[:, 1:]), pieces, begins, learn)
     sums = (one + other for one, other in zip(grads, more, strict=True))
-    return _join(grad_x, grad_rest), *sums, at_starts.reshape(alone.shape)[:, 0].contiguous()
+    return _join(grad_x, grad_rest), *sums, at_starts[::chunks].contiguous()
 
 
 def in_chunks(run: Run, back: Back) -> tuple[Run, Back]:
@@ -189,23 +199,35 @@ def _join(pieces: Tensor, rest: Tensor) -> Tensor:
     return out
 
 
-def _starts(run: Run, pieces: Tensor, state: Tensor) -> Tensor:
+def _units(state: Tensor) -> Tensor:
+    """Return the n unit states, of all channels, as rows: (n, F, n)."""
+    _, channels, size = state.shape
+    return torch.eye(size, dtype=state.dtype, device=state.device)[:, None].repeat(1, channels, 1)
+
+
+def _silence(pieces: Tensor, units: Tensor) -> Tensor:
+    return pieces.new_zeros((len(units), *pieces.shape[1:]))
+
+
+def _starts(run: Run, pieces: Tensor, state: Tensor, chunks: int) -> Tensor:
     """Return the states at the starts of all chunks and of the rest, (B, C + 1, F, n)."""
-    transition, alone = _alone(lambda u, s: run(u, s)[1], (pieces,), state)
-    return _scan(transition, state, alone)
+    units = _units(state)
+    _, columns = run(_silence(pieces, units), units)
+    return _states(columns, lambda starts: run(pieces, _rows(starts))[1].reshape(starts.shape), state, chunks)
 
 
-def _alone(end_of: Callable[..., Tensor], signals: Sequence[Tensor], state: Tensor) -> tuple[Tensor, Tensor]:
-    """Run all chunks from zero: the transition of a chunk (F, n, n), and the states at their ends (B, C, F, n).
+def _states(columns: Tensor, ends_of: Callable[[Tensor], Tensor], first: Tensor, chunks: int) -> Tensor:
+    """Return the states that follow each other, (B, C + 1, F, n), from ``first`` on, (B, F, n).
 
-    ``end_of(*signals, states)`` gives the ends for signals with chunks as rows; ``state`` is one of the whole sounds.
+    ``columns`` are the ends for the unit states, (n, F, n); ``ends_of`` gives the ends for starts (B, C, F, n).
     """
-    batch, channels, size = state.shape
-    silent = [torch.cat([signal, signal.new_zeros((size, *signal.shape[1:]))]) for signal in signals]
-    count = len(signals[0])
-    units = torch.eye(size, dtype=state.dtype, device=state.device)[:, None].expand(-1, channels, -1)
-    ends = end_of(*silent, torch.cat([state.new_zeros((count, channels, size)), units]))
-    return ends[count:].permute(1, 2, 0).contiguous(), ends[:count].reshape(batch, -1, channels, size)
+    powers = [columns.permute(1, 2, 0).contiguous()]
+    while 2 ** len(powers) < chunks:
+        powers.append(powers[-1] @ powers[-1])
+    states = torch.cat([first[:, None], first.new_zeros((len(first), chunks, *first.shape[1:]))], 1)
+    for _ in range(CORRECTIONS):
+        states[:, 1:] += _add_up(powers, ends_of(states[:, :-1]) - states[:, 1:])
+    return states
 
 
 @triton.jit
@@ -224,13 +246,11 @@ def _add_earlier(power, states, out, shift, steps, channels, rows, N: tl.constex
     tl.store(out + lane, total, mask=mask)
 
 
-def _scan(transition: Tensor, first: Tensor, alone: Tensor) -> Tensor:
-    """Return s[0] = ``first`` (B, F, n) and s[c + 1] = A s[c] + f[c]: (B, C + 1, F, n) for f (B, C, F, n)."""
-    states = torch.cat([first[:, None], alone], 1)
-    steps, channels, size = states.shape[1:]
-    shift = 1
-    while shift < steps:
-        sums = torch.empty_like(states)
-        launch(_add_earlier, states.numel(), transition, states, sums, shift, steps, channels, N=size)
-        states, transition, shift = sums, transition @ transition, 2 * shift
-    return states
+def _add_up(powers: Sequence[Tensor], off: Tensor) -> Tensor:
+    """Return d[c + 1] = A d[c] + r[c] with d[0] = 0, for r (B, C, F, n); ``powers``: A, A^2, A^4 ..., (F, n, n)."""
+    steps, channels, size = off.shape[1:]
+    for k, power in enumerate(powers):
+        total = torch.empty_like(off)
+        launch(_add_earlier, off.numel(), power, off, total, 2**k, steps, channels, N=size)
+        off = total
+    return off

@@ -4,8 +4,9 @@ The way forth treats every sample alone; on the way back a lane is a row, so tha
 have the same order.
 """
 
-# mypy: disable-error-code="no-untyped-def"
-# Compiled functions are typed by Triton.
+# mypy: disable-error-code="no-untyped-def, assignment"
+# ruff: noqa: RUF005
+# Compiled functions are typed by Triton, which cannot unpack into a tuple.
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def compressed(x, linear, gain, exponent):
 
 @triton.jit
 def slopes(x, linear, gain, exponent):
-    """Derivatives of `compressed` with respect to its four arguments."""
+    """Differentiate `compressed` with respect to its four arguments."""
     size = tl.abs(x)
     is_zero = x == 0
     some = tl.where(is_zero, 1.0, size)

@@ -2,8 +2,8 @@
 
 The way back treats a tile of samples cascade after cascade and keeps in memory what is between them: the coefficients,
 adjoint states and sums of all eleven sections of a usual channel do not fit into the registers at once. The memory of
-a program is in the order (number, lane), so that neighbouring lanes read neighbouring places and the distances are known
-when the kernel is compiled: with (number, row) their addresses alone would fill the registers.
+a program is in the order (number, lane), so that neighbouring lanes read neighbouring places and the distances are
+known when the kernel is compiled: with (number, row) their addresses alone would fill the registers.
 """
 
 # mypy: disable-error-code="no-untyped-def, assignment"
@@ -202,8 +202,8 @@ def _tile_back(
     """Go back over a tile; ``around``, ``through``: gradients of the linear and of the nonlinear path, in place."""
     AB: tl.constexpr = A + B
     _retreat(
-        through, count, mask, coef + 5 * AB, adjoints + 2 * AB * BLOCK, totals + 5 * AB * BLOCK, kept + (AB + 2) * BLOCK,
-        C, PITCH, LEARN, BLOCK,
+        through, count, mask, coef + 5 * AB, adjoints + 2 * AB * BLOCK, totals + 5 * AB * BLOCK,
+        kept + (AB + 2) * BLOCK, C, PITCH, LEARN, BLOCK,
     )  # fmt: skip
     _bend_back(through, count, mask, stick, totals + 5 * (AB + C) * BLOCK, v, PITCH, BLOCK)
     _retreat(
@@ -254,9 +254,7 @@ def _backward(
             g = tl.load(given + first + t, mask=mask, other=0.0).to(tl.float64)
             _write(around + t * PITCH, mask, (g, g), 2, BLOCK)
         tl.debug_barrier()
-        _tile_back(
-            around, through, count, mask, own, bend, adjoints, totals, kept, v, A, B, C, PITCH, LEARN, BLOCK
-        )
+        _tile_back(around, through, count, mask, own, bend, adjoints, totals, kept, v, A, B, C, PITCH, LEARN, BLOCK)
         for t in range(count):
             g0, g1 = _read(around + t * PITCH, mask, 2, BLOCK)
             tl.store(target + first + t, (g0 + g1).to(grad_rows.dtype.element_ty), mask=mask)

@@ -122,6 +122,7 @@ def _forward(
 
 
 def lanes_of(batch: int, channels: int, filters: int) -> int:
+    """Return the number of lanes, the empty ones of the last group included."""
     return triton.cdiv(batch * channels, GROUP) * GROUP * (filters - 1)
 
 

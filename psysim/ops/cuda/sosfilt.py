@@ -1,7 +1,8 @@
 """Triton kernels of `sosfilt`. Coefficients, states and arithmetic are float64 whatever the dtype of the signal."""
 
 # mypy: disable-error-code="no-untyped-def, assignment"
-# Compiled functions are typed by Triton.
+# ruff: noqa: RUF005
+# Compiled functions are typed by Triton, which cannot unpack into a tuple.
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ def sections_back(g, adjoint, coef, S: tl.constexpr):
         lam1, lam2 = adjoint[2 * (S - 1 - reverse)], adjoint[2 * (S - 1 - reverse) + 1]
         lam = (g - a2 * lam2) - a1 * lam1
         g = b0 * lam + b1 * lam1 + b2 * lam2
-        before = (lam, lam1) + before  # noqa: RUF005 - Triton cannot unpack into a tuple
+        before = (lam, lam1) + before
     return g, before
 
 

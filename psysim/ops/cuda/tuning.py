@@ -1,7 +1,7 @@
 """The shape of a program (rows and warps), found once per kernel, number of rows and card, and kept on disk.
 
-A kernel is run with each of a few shapes on the caller's own arguments and the fastest is kept, here and in a file of the
-user's cache folder. Every row is computed alone by the same instructions, so the shape changes the speed, not the
+A kernel is run with each of a few shapes on the caller's own arguments and the fastest is kept, here and in a file of
+the user's cache folder. Every row is computed alone by the same instructions, so the shape changes the speed, not the
 result. Triton itself keeps the compiled kernels on disk.
 """
 
@@ -53,7 +53,7 @@ def _milliseconds(kernel: Any, shape: Shape, rows: int, args: Sequence[Any], con
     from psysim.ops.cuda.tiles import start
 
     start(kernel, shape, rows, args, constants)  # compiles
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     begin.record()
     for _ in range(REPEATS):
         start(kernel, shape, rows, args, constants)

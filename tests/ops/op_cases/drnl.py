@@ -30,8 +30,8 @@ def drnl_inputs(rng: np.random.Generator, batch: int, channels: int, samples: in
     }
 
 
-# The float32 compression is right to 5e-7 of its output (tests/ops/test_compress.py); the section after it has a response
-# whose absolute sum is less than 4 times the largest output in units of the largest input.
+# The float32 compression is right to 5e-7 of its output (tests/ops/test_compress.py); the section after it has a
+# response whose absolute sum is less than 4 times the largest output in units of the largest input.
 CASE = Case(
     "drnl",
     ops.drnl,
