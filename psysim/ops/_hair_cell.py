@@ -11,8 +11,9 @@ an explicit Euler step of the membrane equation for V = V0 + U. ``x`` (v in m/s)
 
 Float32 signals are computed in float32, in a form that loses no digits (`circuit_coefficients`): with
 m1 = exp(-u/s1) - 1 and m0 = exp(-u/s0) - 1 the change of G from silence is a product of small numbers. The error
-against float64 is 3e-7 of each row's own peak, measured for noise from 1e-9 to 0.03 m/s (peaks 1e-8 to 0.05 V). Float32 exponentials in the
-formula above give an error of 1e-9 V, 8 % of the smallest peak; float64 costs 1.5 times as much. Gradients are float64.
+against float64 is 3e-7 of each row's own peak, measured for noise from 1e-9 to 0.03 m/s (peaks 1e-8 to 0.05 V).
+Float32 exponentials in the formula above give an error of 1e-9 V, 8 % of the smallest peak; float64 costs 1.5 times as
+much. Gradients are float64.
 """
 
 # ruff: noqa: ARG001

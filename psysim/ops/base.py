@@ -144,7 +144,7 @@ def initial_state(op: str, state: Tensor | None, shape: tuple[int, ...], like: T
     if state is None:
         return torch.zeros(shape, dtype=torch.float64, device=like.device)
     check_coefficient(op, "state", state, [shape], like)
-    return state
+    return state.contiguous()  # kernels make the end state in its image
 
 
 def complex_of(dtype: torch.dtype) -> torch.dtype:

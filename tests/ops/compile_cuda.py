@@ -1,14 +1,14 @@
 """Compile every Triton kernel that the operators start for an H100, without a GPU; print what each needs.
 
-Run as a program (not in Triton's interpreter): ``python tests/ops/compile_cuda.py [case ...]``. Every operator's
-forward and backward pass is called on small CPU tensors with the launch replaced: the kernel is compiled for
+Run as a program (not in Triton's interpreter): ``python tests/ops/compile_cuda.py [--all] [operator ...]``. Every
+operator's forward and backward pass is called on small CPU tensors with the launch replaced: the kernel is compiled for
 compute capability 9.0 instead of started. One line of JSON per kernel: registers, bytes of stack (spills), shared
-memory, and the instructions of its longest loop (docs/explanation/operators.md estimates durations from them).
+memory, and the instructions of its longest loop (docs/explanation/operators.md estimates durations from them). With
+``--all`` also for float64 and for all options of the cases: minutes.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 import subprocess
@@ -102,7 +102,7 @@ def compile_only(kernel: Any, shape: Shape, rows: int, args: Sequence[Any], cons
     print(json.dumps(facts), flush=True)
 
 
-def main(names: Sequence[str]) -> None:
+def main(names: Sequence[str], everything: bool) -> None:
     sys.path.insert(0, str(Path(__file__).parent))
     from op_cases import CASES
 
@@ -110,9 +110,9 @@ def main(names: Sequence[str]) -> None:
     for case in CASES.values():
         if names and case.op not in names:
             continue
-        for dtype, shape in itertools.product((torch.float32, torch.float64), ((2, 3, 20), (1, 1, 1))):
-            for options in case.options:
-                inputs = case.inputs(np.random.default_rng(7), *shape, dtype) | options
+        for dtype in (torch.float32, torch.float64) if everything else (torch.float32,):
+            for options in case.options if everything else case.options[:1]:
+                inputs = case.inputs(np.random.default_rng(7), 2, 3, 20, dtype) | options
                 leaves = {name: inputs[name].clone().requires_grad_() for name in case.differentiable}
                 with using("triton"):
                     y = case.run(**(inputs | leaves))
@@ -128,10 +128,9 @@ def main(names: Sequence[str]) -> None:
     if not names or "chain_products" in names:
         from test_chain import inputs
 
-        for dtype in (torch.float32, torch.float64):
-            with using("triton"):
-                ops.chain_products(**inputs("model", 2, 3, 20, dtype), moments=True)
+        with using("triton"):
+            ops.chain_products(**inputs("model", 2, 3, 20, torch.float32), moments=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main([name for name in sys.argv[1:] if name != "--all"], "--all" in sys.argv)

@@ -194,6 +194,16 @@ def test_blocks_equal_one_pass_in_tritons_form(case: Any) -> None:
     assert same(state, end)
 
 
+def test_the_layout_of_a_state_does_not_matter(case: Any, form: str) -> None:
+    if case.state_size is None:
+        pytest.skip("the operator has no state")
+    inputs = with_state(case, make(case, samples=9), np.random.default_rng(1))
+    state = inputs["state"]
+    turned = inputs | {"state": state.permute(2, 1, 0).contiguous().permute(2, 1, 0)}
+    for ours, theirs in zip(parts(case.run(**turned)), parts(case.run(**inputs)), strict=True):
+        assert same(ours, theirs)
+
+
 def test_a_wrong_state_is_refused(case: Any) -> None:
     if case.state_size is None:
         pytest.skip("the operator has no state")

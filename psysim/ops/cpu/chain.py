@@ -122,14 +122,21 @@ def _decimate(row, table, tile, received, emitted, frames, line, out):
 
 
 @kernel
-def _band_real(tile, count, coef, state, at, real, template, start, sums, to):
-    """Run a bandpass over a tile, its real part in ``real``, and add output times template if there is one."""
+def _weight(templates, one, other, t, mask, like):
+    """Template at sample ``t``: the lanes of a block have one or two different ones, which begin at the two places."""
+    return select(mask, splat(like, templates[other + t]), splat(like, templates[one + t]))
+
+
+@kernel
+def _band_real(tile, count, coef, state, at, real, templates, one, other, mask, sums, to):
+    """Run a bandpass over a tile: its real part times the template to a sum, or to ``real`` if there is no template."""
     b, p, w, c = splat(tile, coef[0]), splat(tile, 1.0 - coef[1]), splat(tile, coef[2]), splat(real, coef[3])
     re, im, total = load(state, at), load(state, at + LANES), load(sums, to)
-    if template.size:
+    if templates.size:
         for t in range(count):
             re, im = pole_step(re, im, load(tile, t * LANES), b, p, w)
-            total = fma(convert(c * convert(re, real), sums), splat(sums, template[start + t]), total)
+            y = c * convert(re, real)
+            total = fma(convert(y, sums), _weight(templates, one, other, t, mask, sums), total)
     else:
         for t in range(count):
             re, im = pole_step(re, im, load(tile, t * LANES), b, p, w)
@@ -140,15 +147,15 @@ def _band_real(tile, count, coef, state, at, real, template, start, sums, to):
 
 
 @kernel
-def _band_magnitude(tile, count, coef, state, at, real, template, start, sums, to):
+def _band_magnitude(tile, count, coef, state, at, real, templates, one, other, mask, sums, to):
     """Do the same as `_band_real` with the magnitude."""
     b, p, w, c = splat(tile, coef[0]), splat(tile, 1.0 - coef[1]), splat(tile, coef[2]), splat(real, coef[3])
     re, im, total = load(state, at), load(state, at + LANES), load(sums, to)
-    if template.size:
+    if templates.size:
         for t in range(count):
             re, im = pole_step(re, im, load(tile, t * LANES), b, p, w)
             y = c * magnitude(convert(re, real), convert(im, real))
-            total = fma(convert(y, sums), splat(sums, template[start + t]), total)
+            total = fma(convert(y, sums), _weight(templates, one, other, t, mask, sums), total)
     else:
         for t in range(count):
             re, im = pole_step(re, im, load(tile, t * LANES), b, p, w)
@@ -168,15 +175,6 @@ def _accumulate(real, count, values, sums, at):
 
 
 @kernel
-def _accumulate_shared(real, count, template, start, sums, at):
-    """Do the same with one template for all lanes: one number serves them all."""
-    total = load(sums, at)
-    for t in range(count):
-        total = fma(convert(load(real, t * LANES), sums), splat(sums, template[start + t]), total)
-    store(sums, at, total)
-
-
-@kernel
 def _add_moments(real, count, sums, at):
     first, second = load(sums, at), load(sums, at + LANES)
     for t in range(count):
@@ -187,7 +185,7 @@ def _add_moments(real, count, sums, at):
 
 
 @kernel
-def _bank(row, table, count, start, coef, state, tile, real, wide, low, values, none, templates, places, shared,
+def _bank(row, table, count, start, coef, state, tile, real, wide, low, values, none, templates, places, second, used,
           frames, moments, sums, target, out):  # fmt: skip
     """Run all filters on a tile; add their outputs to the sums, or write them to ``out`` if there is one.
 
@@ -201,11 +199,12 @@ def _bank(row, table, count, start, coef, state, tile, real, wide, low, values, 
     cut = begin + 2 * sections * LANES
     kept = places.shape[0]
     width = (kept + (2 if moments else 0)) * LANES
-    at_once = shared and kept == 1 and not moments
-    template = templates if at_once else templates[:0]
+    at_once = second.size > 0 and kept == 1 and not moments
+    weights = templates if at_once else templates[:0]
+    mask = load(second if at_once else has, 0) > 0.5
     _widen(tile, count, wide)
     for m in range(filters):
-        anywhere = has[m * LANES : (m + 1) * LANES].any()
+        anywhere = used[m] > 0
         to, first = m * width, m * frames + start
         if not anywhere:
             real[:] = 0.0
@@ -215,11 +214,11 @@ def _bank(row, table, count, start, coef, state, tile, real, wide, low, values, 
             _narrow(low, count, real)
         else:
             c, s = bands[4 * (m - 1) : 4 * m], cut + 2 * (m - 1) * LANES
-            place = places[0, 0] + first if at_once else 0
+            one, other = (places[0, 0] + first, places[0, LANES - 1] + first) if at_once else (0, 0)
             if bands[4 * (filters - 1) + m - 1] > 0.0:
-                _band_magnitude(wide, count, c, state, s, real, template, place, sums, to)
+                _band_magnitude(wide, count, c, state, s, real, weights, one, other, mask, sums, to)
             else:
-                _band_real(wide, count, c, state, s, real, template, place, sums, to)
+                _band_real(wide, count, c, state, s, real, weights, one, other, mask, sums, to)
             if at_once:
                 continue
         if out.size:
@@ -227,11 +226,8 @@ def _bank(row, table, count, start, coef, state, tile, real, wide, low, values, 
         if not anywhere:
             continue
         for k in range(kept):
-            if shared:
-                _accumulate_shared(real, count, templates, places[k, 0] + first, sums, to + k * LANES)
-            else:
-                read_tile(templates, places[k] + m * frames, start, count, values)
-                _accumulate(real, count, values, sums, to + k * LANES)
+            read_tile(templates, places[k] + m * frames, start, count, values)
+            _accumulate(real, count, values, sums, to + k * LANES)
         if moments:
             _add_moments(real, count, sums, to + kept * LANES)
 
@@ -256,21 +252,35 @@ def _lanes_of(block, batch, channels, order):
 
 
 @kernel
-def _places_of(templates_kept, index, item, channel, channels, size):
-    """Where the templates of every lane's channel begin, and whether all lanes share them."""
-    places, shared = np.empty((templates_kept, LANES), np.int64), True
+def _places_of(kept, index, item, channel, channels, size, like):
+    """Where the templates of every lane's channel begin; and 1 for the lanes with the last lane's template, else 0.
+
+    The latter is empty if there are more than two different ones.
+    """
+    places, second, few = np.empty((kept, LANES), np.int64), scratch(LANES, like), kept > 0
     for lane in range(LANES):
-        for k in range(templates_kept):
-            places[k, lane] = ((index[item[lane]] * templates_kept + k) * channels + channel[lane]) * size
-            shared = shared and places[k, lane] == places[k, 0]
-    return places, shared
+        for k in range(kept):
+            places[k, lane] = ((index[item[lane]] * kept + k) * channels + channel[lane]) * size
+    for lane in range(LANES if kept > 0 else 0):
+        second[lane] = 1.0 if places[0, lane] == places[0, LANES - 1] else 0.0
+        few = few and (second[lane] > 0.5 or places[0, lane] == places[0, 0])
+    return places, second if few else second[:0]
+
+
+@kernel
+def _used_of(row, coef):
+    """Which filters of the bank any lane has."""
+    has, used = coef[(row[2] + 5 * row[5]) * LANES :], np.zeros(row[6], np.int64)
+    for m in range(row[6]):
+        used[m] = has[m * LANES : (m + 1) * LANES].any()
+    return used
 
 
 @kernel
 def _forward(block, x, plan, table, vectors, templates, index, order, sizes, moments, sums_out, out):
     channels, samples, filters, kept, frames = sizes
     channel, item = _lanes_of(block, index.size, channels, order)
-    places, shared = _places_of(kept, index, item, channel, channels, filters * frames)
+    places, second = _places_of(kept, index, item, channel, channels, filters * frames, table)
     coef, state, soft = (
         scratch(vectors[0] * LANES, table),
         scratch(vectors[1] * LANES, table),
@@ -281,6 +291,7 @@ def _forward(block, x, plan, table, vectors, templates, index, order, sizes, mom
         set_up(plan[i], table, channel, coef, soft)
         if plan[i, 0] == DECIMATE:
             cut, half = i, plan[i, 6]
+    used = _used_of(plan[-1], coef)
     outputs = kept + 2 if moments else kept
     sums = scratch(max(1, outputs * filters) * LANES, table)
     tile, real, values = scratch(TILE * LANES, x), scratch(TILE * LANES, x), scratch(TILE * LANES, templates)
@@ -302,7 +313,7 @@ def _forward(block, x, plan, table, vectors, templates, index, order, sizes, mom
                 _advance(plan[i], count, coef, state, soft, tile, wide, none, soft_none)
         if count > 0:
             _bank(plan[last], table, count, emitted, coef, state, tile, real, wide, low, values, none, templates,
-                  places, shared, frames, moments, sums, rows * (filters * frames), out)  # fmt: skip
+                  places, second, used, frames, moments, sums, rows * (filters * frames), out)  # fmt: skip
             emitted += count
         flush(state)
         start += TILE

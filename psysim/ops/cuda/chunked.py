@@ -43,7 +43,7 @@ __all__ = ["backward", "chunks_of", "forward", "in_chunks"]
 Run = Callable[..., tuple[Tensor, Tensor]]
 Back = Callable[..., tuple[Tensor, ...]]
 
-LENGTH = 512  # samples of a chunk: a pass takes about 10 us, less than the launches around it
+LENGTH = 512  # samples of a chunk: a pass takes about 14 us, less than the launches around it
 FEW_LANES = 16
 SHORTEST = 16_384
 LONG = 1 << 20
@@ -53,10 +53,11 @@ CORRECTIONS = 2
 def chunks_of(samples: int, lanes: int) -> int:
     """Return into how many chunks a sound is cut before its rest; 0 for one pass.
 
-    One pass takes some 20 ns a sample as long as there are fewer rows than fill the card; chunks cost three times the
-    arithmetic, copies in and out, and some 50 launches, 0.2 ms. They pay if
+    One pass takes some 27 ns a sample for a biquad, twice that for a gammatone filter, as long as there are fewer rows
+    than fill the card; chunks cost three times the arithmetic, copies in and out, and some 50 launches, 0.2 ms. They
+    pay if
 
-    - a sound has `SHORTEST` samples, for which one pass takes 0.3 ms;
+    - a sound has `SHORTEST` samples, for which one pass takes 0.4 ms;
     - the rows are fewer than a quarter of what fills a card. An H100 is full with one warp for each of its 4 x 132
       schedulers, 16,896 lanes. The batch must not decide, so take one of 260, more than experiments have with 64 tracks
       of three intervals: an item may have `FEW_LANES`, as filters before a filterbank do. A filterbank of 31 channels

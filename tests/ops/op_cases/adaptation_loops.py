@@ -41,6 +41,6 @@ CASE = Case(
     options=({}, {"limit": 0.0}, {"limit": 1.5}),
     tame=adaptation_tame,
     state_size=lambda inputs: len(inputs["decay"]),
-    make_state=lambda rng, shape, inputs: tensor(rng.uniform(0.05, 0.9, shape)),
+    make_state=lambda rng, shape, _: tensor(rng.uniform(0.05, 0.9, shape)),
     handed_on_error=2.0**-30,
 )
