@@ -4,6 +4,7 @@
 # make docs   build the documentation site into site/
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= 2
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -21,7 +22,7 @@ demo: $(VENV)/.installed-base
 	@$(BIN)/psysim report runs/demo_tmtf.zarr --out runs/demo_tmtf.html
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m "not science and not gpu"
+	$(BIN)/python -m pytest -m "not science and not gpu" -n $(WORKERS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

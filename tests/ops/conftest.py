@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,33 @@ from op_cases import CASES
 from op_cases.base import Case
 
 from psysim.ops.base import using
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lighter_interpreter() -> Iterator[None]:
+    """Spare Triton's interpreter what costs most of its time and changes no result.
+
+    It patches ``triton.language`` anew in every call inside a kernel; once per launch is enough. And a lane of
+    `template_product` goes through its whole piece of a chunk, however short the row.
+    """
+    if os.environ.get("TRITON_INTERPRET") != "1":
+        yield
+        return
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    from psysim.ops.cuda import template
+
+    def call(function: Any, *args: Any, **kwargs: Any) -> Any:
+        return function.rewrite()(*args, **kwargs)
+
+    both = SimpleNamespace(__globals__={"tl": tl, "core": tl.core})  # for functions of ours, and of triton.language
+    patch_lang = interpreter._patch_lang
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(interpreter, "_patch_lang", lambda _: patch_lang(both))
+        patch.setattr(interpreter.InterpretedFunction, "__call__", call)
+        patch.setattr(template, "CHUNK", 1 << 10)
+        yield
 
 
 @pytest.fixture(scope="session", params=sorted(CASES))
