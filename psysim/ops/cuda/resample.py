@@ -25,14 +25,15 @@ def _forward(x, weights, first, taps, out, samples, outputs, up, down, width, ro
     i = lane % outputs
     phase = i % up
     begin = i // up * down + tl.load(first + phase, mask=mask, other=0)
-    count = tl.load(taps + phase, mask=mask, other=0)
-    source = x + lane // outputs * samples
+    end = tl.minimum(tl.load(taps + phase, mask=mask, other=0), samples - begin).to(tl.int32)
+    inside_from = tl.maximum(-begin, 0).to(tl.int32)
+    source, weight = x + lane // outputs * samples + begin, weights + phase
     total = tl.zeros((BLOCK,), tl.float64)
     for j in range(width):
-        n = begin + j
-        inside = mask & (j < count) & (n >= 0) & (n < samples)
-        value = tl.load(source + n, mask=inside, other=0.0).to(tl.float64)
-        total += tl.load(weights + (tl.cast(up, tl.int64) * j + phase), mask=inside, other=0.0) * value
+        inside = mask & (j >= inside_from) & (j < end)
+        total += tl.load(weight, mask=inside, other=0.0) * tl.load(source, mask=inside, other=0.0).to(tl.float64)
+        source += 1
+        weight += up
     tl.store(out + lane, total.to(out.dtype.element_ty), mask=mask)
 
 
