@@ -11,6 +11,7 @@ from torch import Tensor
 
 from psysim.errors import SpecError
 from psysim.experiments.spec import ExperimentSpec
+from psysim.procedures import registry as procedures
 from psysim.rng import TRAINING_TRIAL_BASE, Keys, Purpose, uniform
 from psysim.stimuli import registry as stimuli
 from psysim.stimuli import round_samples
@@ -42,6 +43,7 @@ class Sounds:
         self.n_intervals = self.task.n_intervals
         self.n_conditions = len(spec.conditions)
         self.start_level = float(spec.procedure["level_start"])
+        self.target_proportion = procedures.get(spec.procedure_kind)(**spec.procedure).target_proportion
         self.dtype = dtype
         self.device = device
         self._observer = observer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Self
@@ -17,7 +18,9 @@ from psysim.stages.base import AuditoryModule
 
 __all__ = ["Model", "Representation", "register", "registry"]
 
-registry: Registry[type[Model]] = Registry("model", "psysim.models", ("psysim.models.dau1997",))
+BUILTIN = ("psysim.models.dau1997", "psysim.models.king2019", "psysim.models.osses2021", "psysim.models.paulick2024")
+
+registry: Registry[type[Model]] = Registry("model", "psysim.models", BUILTIN)
 register = registry.register
 
 
@@ -67,9 +70,12 @@ class Model(AuditoryModule, ABC):
     def represent(self, audio: Tensor) -> Representation:
         """Return the dense internal representation of ``audio`` (B, T) in pascal; (T,) counts as one row."""
 
-    @abstractmethod
     def parameters_dict(self) -> dict[str, Any]:
-        """Return the constructor arguments as JSON-able values; ``type(model)(**arguments)`` is the model's twin."""
+        """Return the constructor arguments as JSON-able values; ``type(model)(**arguments)`` is the model's twin.
+
+        Every model keeps its arguments as attributes of the same names.
+        """
+        return {name: jsonable(getattr(self, name)) for name in inspect.signature(type(self)).parameters}
 
     @abstractmethod
     def bytes_per_interval(self, n_samples: int) -> int:

@@ -1,10 +1,24 @@
 """Observers: internal representation, decision variable, internal noise, response."""
 
 from psysim.observers.base import Observer, ObserverSettings, Response, TrainingSounds, Trial, register, registry
+from psysim.observers.casp import Casp
+from psysim.observers.casp_stage import (
+    band_correlations,
+    band_mask,
+    criterion_difference,
+    interval_difference,
+    proportion_correct,
+    region_of_interest,
+)
+from psysim.observers.decision_variable import DecisionVariable
+from psysim.observers.king2019 import King2019Observer
 from psysim.observers.optimal_detector import OptimalDetector
 from psysim.observers.simulated import SimulatedListener
 
 __all__ = [
+    "Casp",
+    "DecisionVariable",
+    "King2019Observer",
     "Observer",
     "ObserverSettings",
     "OptimalDetector",
@@ -12,6 +26,12 @@ __all__ = [
     "SimulatedListener",
     "TrainingSounds",
     "Trial",
+    "band_correlations",
+    "band_mask",
+    "criterion_difference",
+    "interval_difference",
+    "proportion_correct",
+    "region_of_interest",
     "register",
     "registry",
 ]

@@ -6,6 +6,7 @@ and knows only this interface.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -21,10 +22,15 @@ if TYPE_CHECKING:
     from psysim.models.base import Model
     from psysim.procedures.tasks import Task
 
-__all__ = ["Observer", "ObserverSettings", "Response", "TrainingSounds", "Trial", "register", "registry"]
+__all__ = ["Observer", "ObserverSettings", "Response", "TrainingSounds", "Trial", "number_or", "register", "registry"]
 
 registry: Registry[type[Observer]] = Registry(
-    "observer", "psysim.observers", ("psysim.observers.simulated", "psysim.observers.optimal_detector")
+    "observer",
+    "psysim.observers",
+    tuple(
+        f"psysim.observers.{name}"
+        for name in ("simulated", "optimal_detector", "casp", "king2019", "decision_variable")
+    ),
 )
 register = registry.register
 
@@ -33,6 +39,20 @@ class ObserverSettings(pydantic.BaseModel):
     """Settings that an experiment file may give to an observer; each decision stage adds its own."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+def number_or(word: str, *, positive: bool = False) -> pydantic.BeforeValidator:
+    """Return the check of a setting that is a word or a number: at least 0, or above 0 with ``positive``."""
+
+    def check(value: object) -> object:
+        if value == word:
+            return value
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or not (value > 0 if positive else value >= 0):  # type: ignore[operator]
+            raise ValueError(f"should be a number {'above' if positive else 'of at least'} 0, or '{word}'")
+        return value
+
+    return pydantic.BeforeValidator(check)
 
 
 class TrainingSounds(Protocol):
@@ -49,6 +69,8 @@ class TrainingSounds(Protocol):
         Whether all intervals of the experiment use one noise token.
     n_intervals : int
         Intervals per trial.
+    target_proportion : float
+        Proportion correct at which the tracks settle.
     """
 
     n_conditions: int
@@ -56,6 +78,7 @@ class TrainingSounds(Protocol):
     start_level: float
     frozen: bool
     n_intervals: int
+    target_proportion: float
 
     def target(self, condition: Tensor, token: Tensor, level: float) -> Tensor:
         """Return target sounds (K, T) in pascal for condition (K,) and training token (K,) at ``level``."""
@@ -77,7 +100,8 @@ class Trial:
     level : Tensor (B,)
         Value of the tracked variable. Only simulated listeners may use it.
     target : Tensor (B,)
-        Position of the target interval, -2 if there is none. Only simulated listeners may use it.
+        Position of the target interval, -2 if there is none. Only simulated listeners may use it, and a decision rule
+        that gives the probability of a correct answer in place of an answer (`Casp`).
     keys : Keys (B, I)
         Random-number keys of the intervals.
     task : Task
@@ -166,6 +190,26 @@ class Observer(ABC):
         """Return the standard deviation of the internal noise on the decision variable, (B,); 0 by default."""
         return torch.zeros(condition.shape, dtype=torch.float64, device=condition.device)
 
+    def evaluate(self, intervals: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the decision variable and the standard deviation of its internal noise for every interval.
+
+        An observer whose noise depends on the sound overrides this in place of `noise_std`.
+
+        Parameters
+        ----------
+        intervals : Tensor (B, I, T)
+            Sounds in pascal.
+        condition : Tensor (B,)
+            Index of each row's condition.
+
+        Returns
+        -------
+        values, std : Tensor (B, I)
+            float64.
+        """
+        values = self.decision_variable(intervals, condition).to(torch.float64)
+        return values, self.noise_std(condition)[:, None].expand_as(values)
+
     def criterion(self, condition: Tensor) -> Tensor:
         """Return the decision variable above which a one-interval task is answered "yes", (B,); 0 by default."""
         return torch.zeros(condition.shape, dtype=torch.float64, device=condition.device)
@@ -177,10 +221,9 @@ class Observer(ABC):
         """
         assert trial.intervals is not None
         with torch.no_grad():
-            values = self.decision_variable(trial.intervals, trial.condition).to(torch.float64)
-        std = self.noise_std(trial.condition)
+            values, std = self.evaluate(trial.intervals, trial.condition)
         if bool((std > 0).any()):
-            values = values + std[:, None] * normal(trial.keys, Purpose.INTERNAL_NOISE, 1)[..., 0]
+            values = values + std * normal(trial.keys, Purpose.INTERNAL_NOISE, 1)[..., 0]
         return Response(choose(values, trial.keys, self.criterion(trial.condition)), values)
 
 

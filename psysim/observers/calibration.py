@@ -27,7 +27,7 @@ from psysim.stimuli import tone
 if TYPE_CHECKING:
     from psysim.models.base import Model, Representation
 
-__all__ = ["IntensityTask", "calibrate_intensity", "intensity_jnd", "stored"]
+__all__ = ["IntensityTask", "calibrate_intensity", "calibration_tones", "intensity_jnd", "stored"]
 
 
 @dataclass(frozen=True)
@@ -63,17 +63,21 @@ class IntensityTask:
         return float(d_prime_mafc(self.target_proportion, self.n_intervals))
 
 
-def _representation(model: Model, task: IntensityTask, level_db_spl: list[float]) -> Representation:
-    sounds = tone(
+def calibration_tones(model: Model, task: IntensityTask, level_db_spl: list[float]) -> Tensor:
+    """Return the task's tone at every level, (K, T) in pascal, at the model's rate and on its device."""
+    return tone(
         frequency_hz=task.frequency_hz,
         level_db_spl=torch.tensor(level_db_spl, dtype=torch.float64),
         duration_s=task.duration_s,
         ramp_s=task.ramp_s,
         fs=model.fs,
         dtype=model.dtype,
-    )
+    ).to(model.device)
+
+
+def _representation(model: Model, task: IntensityTask, level_db_spl: list[float]) -> Representation:
     with torch.no_grad():
-        return model.represent(sounds.to(model.device))
+        return model.represent(calibration_tones(model, task, level_db_spl))
 
 
 def _template(model: Model, task: IntensityTask, level_db_spl: float) -> tuple[Tensor, Tensor, float]:

@@ -17,7 +17,15 @@ from torch import Tensor, nn
 from psysim.errors import SpecError, did_you_mean
 from psysim.ops.steps import Step
 
-__all__ = ["AuditoryModule", "check_keys", "check_sample_rate", "check_signal", "per_row", "resolve_dtype"]
+__all__ = [
+    "AuditoryModule",
+    "SignalModule",
+    "check_keys",
+    "check_sample_rate",
+    "check_signal",
+    "per_row",
+    "resolve_dtype",
+]
 
 DTYPES = (torch.float32, torch.float64)
 
@@ -84,13 +92,11 @@ def per_row(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return torch.stack([function(row.clone(memory_format=torch.contiguous_format)) for row in x])
 
 
-class AuditoryModule(nn.Module):
+class SignalModule(nn.Module):
     """A module with a signal dtype, and constants that stay float64 whatever that dtype is.
 
     Parameters
     ----------
-    fs : float
-        Sampling rate of the input, Hz.
     learnable : bool
         Whether the published constants become trainable parameters (float64) instead of buffers.
     dtype : torch.dtype
@@ -99,9 +105,8 @@ class AuditoryModule(nn.Module):
 
     _signal_dtype: Tensor
 
-    def __init__(self, fs: float, *, learnable: bool = False, dtype: torch.dtype | str = torch.float32) -> None:
+    def __init__(self, *, learnable: bool = False, dtype: torch.dtype | str = torch.float32) -> None:
         super().__init__()
-        self.fs = check_sample_rate(fs)
         self.learnable = bool(learnable)
         self._constants: list[str] = []
         self.register_buffer("_signal_dtype", torch.zeros((), dtype=resolve_dtype(dtype)), persistent=False)
@@ -150,3 +155,21 @@ class AuditoryModule(nn.Module):
             return tensor.to(out.device) if id(tensor) in kept and out.dtype != tensor.dtype else out
 
         return super()._apply(keep_float64, recurse)  # type: ignore[no-untyped-call]
+
+
+class AuditoryModule(SignalModule):
+    """A `SignalModule` that knows the rate of its input.
+
+    Parameters
+    ----------
+    fs : float
+        Sampling rate of the input, Hz.
+    learnable : bool
+        Whether the published constants become trainable parameters (float64) instead of buffers.
+    dtype : torch.dtype
+        dtype of the signals, torch.float32 or torch.float64.
+    """
+
+    def __init__(self, fs: float, *, learnable: bool = False, dtype: torch.dtype | str = torch.float32) -> None:
+        super().__init__(learnable=learnable, dtype=dtype)
+        self.fs = check_sample_rate(fs)

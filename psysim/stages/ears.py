@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,15 @@ from torch import Tensor
 from psysim.errors import SpecError, check_option
 from psysim.stages.base import AuditoryModule, per_row
 
-__all__ = ["EarFilter", "HeadphoneFilter", "MiddleEarFilter", "frequency_sampling", "minimum_phase", "peak_gain_db"]
+__all__ = [
+    "EarFilter",
+    "HeadphoneFilter",
+    "MiddleEarFilter",
+    "OuterMiddleEarFilter",
+    "frequency_sampling",
+    "minimum_phase",
+    "peak_gain_db",
+]
 
 GRID = 512
 """Number of intervals from 0 to fs/2 on which the frequency-sampling design interpolates the break points."""
@@ -261,6 +270,101 @@ class MiddleEarFilter(EarFilter):
         self.filter_type = filter_type
         self.normalize_gain = bool(normalize_gain)
         self.gain_db = gain_db
+
+
+class OuterMiddleEarFilter(AuditoryModule):
+    """Headphone, outer and middle ear of the CASP models: sound in pascal to stapes velocity in m/s.
+
+    `HeadphoneFilter` (linear phase, delayed by order/2 samples) and `MiddleEarFilter` (stapes velocity, minimum phase,
+    gain not normalised) one after another. The output is later than the sound by order/2 samples (5.8 ms at 44.1 kHz),
+    as published.
+
+    Parameters
+    ----------
+    fs : float
+        Sampling rate, Hz.
+    compensation_type, field_type : str, optional
+        Documented names of other packages for other filters (``"tfOuterMiddle1997"``, ``"free"``): refused.
+    order : int
+        Number of taps minus 1 of each filter, even, 2 to 1022.
+    learnable : bool
+        Make the taps of both filters trainable.
+    dtype : torch.dtype
+        torch.float32 or torch.float64.
+    outer_ear : bool
+        False leaves the headphone filter out: the input is the pressure at the eardrum.
+    middle_ear : bool
+        False leaves the middle ear out: the output has the unit of the input, the stages behind take m/s.
+
+    Attributes
+    ----------
+    headphone, middleear : Module or None
+        The two filters; None where left out.
+
+    Raises
+    ------
+    SpecError
+        If an argument is out of range, or ``compensation_type`` or ``field_type`` is given.
+
+    References
+    ----------
+    Pralong & Carlile (1996), JASA 100, 3785-3793; Lopez-Poveda & Meddis (2001), JASA 110, 3107-3118;
+    Goode, Killion, Nakamura & Nishihara (1994), Am. J. Otol. 15, 145-154.
+
+    Examples
+    --------
+    >>> import torch
+    >>> OuterMiddleEarFilter(fs=44100.0)(torch.zeros(2, 1000)).shape
+    torch.Size([2, 1000])
+    """
+
+    def __init__(
+        self,
+        fs: float,
+        compensation_type: str | None = None,
+        field_type: str | None = None,
+        *,
+        order: int = 512,
+        learnable: bool = False,
+        dtype: torch.dtype | str = torch.float32,
+        outer_ear: bool = True,
+        middle_ear: bool = True,
+    ) -> None:
+        super().__init__(fs, learnable=learnable, dtype=dtype)
+        for name, value in (("compensation_type", compensation_type), ("field_type", field_type)):
+            if value is not None:
+                raise SpecError(
+                    f"{name} = {value!r} is not available: the published CASP models have one outer ear (headphone of "
+                    "Pralong & Carlile 1996) and one middle ear (stapes velocity). Leave it out."
+                )
+        common: dict[str, Any] = {"learnable": learnable, "dtype": dtype, "delay_compensation": "none"}
+        self.headphone = HeadphoneFilter(fs, order, **common) if outer_ear else None
+        self.middleear = MiddleEarFilter(fs, order=order, normalize_gain=False, **common) if middle_ear else None
+
+    @property
+    def filters(self) -> list[EarFilter]:
+        """The filters that are on, in order."""
+        return [ear for ear in (self.headphone, self.middleear) if ear is not None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Filter sound ``x`` ((T,), (B, T) or (B, C, T)) along time; same shape."""
+        y = self.enter(x, (1, 2, 3), "(T,), (B, T) or (B, C, T)")
+        for ear in self.filters:
+            y = ear(y)
+        return y
+
+    def get_frequency_response(self, nfft: int = 8192) -> tuple[Tensor, Tensor]:
+        """Return frequencies in Hz and the complex response of both filters, (nfft // 2 + 1,) each."""
+        frequency = torch.arange(nfft // 2 + 1, dtype=torch.float64, device=self.device) * (self.fs / nfft)
+        response = torch.ones_like(frequency, dtype=torch.complex128)
+        for ear in self.filters:
+            response = response * ear.get_frequency_response(nfft)[1]
+        return frequency, response
+
+    def get_transfer_function(self) -> tuple[Tensor, Tensor]:
+        """Return frequencies in Hz and the gain in dB (with the middle ear: dB re 1 m/s per Pa), (4097,) each."""
+        frequency, response = self.get_frequency_response()
+        return frequency, 20.0 * torch.log10(response.abs())
 
 
 def _check_order(order: int) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from psysim.errors import SpecError
 
-__all__ = ["analytic_signal", "butterworth_lowpass", "check_below_nyquist"]
+__all__ = ["analytic_signal", "butterworth_lowpass", "butterworth_sections", "check_below_nyquist"]
 
 
 def check_below_nyquist(parameter: str, frequency_hz: float, fs: float) -> None:
@@ -58,13 +58,77 @@ def butterworth_lowpass(cutoff_hz: Tensor, fs: float, order: int = 1) -> Tensor:
     raise SpecError(f"order = {order!r} of a Butterworth lowpass is not available. Allowed: 1, 2.")
 
 
+def butterworth_sections(cutoff_hz: Tensor, fs: float, order: int, btype: str) -> Tensor:
+    """Return the second-order sections (..., S, 6) of a Butterworth filter of any order.
+
+    Bilinear transform with every cutoff prewarped; the gain is 1 at 0 Hz (low, stop), fs/2 (high) or the centre of the
+    warped band (band). Poles and gains come from the analogue poles without cancellation, so that narrow bands far
+    below fs are exact. Bandpass and bandstop have twice as many poles as ``order`` says.
+
+    Parameters
+    ----------
+    cutoff_hz : Tensor (..., 1) or (..., 2)
+        -3-dB frequencies in Hz, rising, float64; may require gradients.
+    fs : float
+        Sampling rate, Hz.
+    order : int
+        Order of the lowpass prototype.
+    btype : str
+        ``"low"``, ``"high"`` (one cutoff), ``"band"`` or ``"stop"`` (two).
+
+    Examples
+    --------
+    >>> import torch
+    >>> sos = butterworth_sections(torch.tensor([2.0, 5.0], dtype=torch.float64), fs=44100.0, order=2, btype="band")
+    >>> sos.shape
+    torch.Size([2, 6])
+    """
+    edges = torch.tan(math.pi / fs * cutoff_hz)
+    angles = [math.pi * (2 * k + order + 1) / (2 * order) for k in range(order // 2)]
+    upper = torch.polar(edges.new_ones(len(angles)), edges.new_tensor(angles))  # the others are conjugates, and -1
+    last = upper.new_full((order % 2,), -1.0)
+    first, one = edges[..., :1], torch.ones_like(edges[..., :1])
+    if btype in ("low", "high"):
+        sign, scale = (1.0, first) if btype == "low" else (-1.0, one)
+        poles, single = (first * upper, first * last) if btype == "low" else (first / upper, first / last)
+        # A second pole at s = -1, in z at 0, makes the single one a section of first order.
+        return torch.cat(
+            [
+                _sections(poles, poles.conj(), (scale**2, 2.0 * sign * scale**2, scale**2)),
+                _sections(single, torch.full_like(single, -1.0), (2.0 * scale, 2.0 * sign * scale, 0.0 * scale)),
+            ],
+            dim=-2,
+        )
+    width, squared_centre = edges[..., 1:] - first, first * edges[..., 1:]
+    numerator = (width, 0.0 * width, -width)
+    if btype == "stop":
+        numerator = (1.0 + squared_centre, 2.0 * (squared_centre - 1.0), 1.0 + squared_centre)
+    half, half_last = (width / 2.0 * p if btype == "band" else width / 2.0 / p for p in (upper, last))
+    root, root_last = (torch.sqrt(h * h - squared_centre) for h in (half, half_last))
+    poles = torch.cat([half + root, half - root], dim=-1)
+    return torch.cat(
+        [
+            _sections(poles, poles.conj(), numerator),
+            _sections(half_last + root_last, half_last - root_last, numerator),
+        ],
+        dim=-2,
+    )
+
+
+def _sections(first: Tensor, second: Tensor, numerator: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """Return sections (..., S, 6) with the analogue poles ``first`` and ``second`` (..., S) and numerators (..., 1)."""
+    size = ((1.0 - first) * (1.0 - second)).real
+    one, two = (1.0 + first) / (1.0 - first), (1.0 + second) / (1.0 - second)
+    b = [n / size for n in numerator]
+    return torch.stack([*b, torch.ones_like(size), -(one + two).real, (one * two).real], dim=-1)
+
+
 def analytic_signal(x: Tensor) -> Tensor:
     """Return the analytic signal of ``x`` (..., T) along time, by the FFT of the whole signal (so not causal)."""
     n = x.shape[-1]
-    spectrum = torch.fft.rfft(x)
-    weight = torch.full((spectrum.shape[-1],), 2.0, dtype=x.dtype, device=x.device)
-    weight[0] = 1.0
+    quarter_turn = torch.full((n // 2 + 1,), -1.0j, dtype=torch.complex128, device=x.device)
+    quarter_turn[0] = 0.0
     if n % 2 == 0:
-        weight[-1] = 1.0
-    full = torch.nn.functional.pad(spectrum * weight, (0, n - spectrum.shape[-1]))
-    return torch.fft.ifft(full)
+        quarter_turn[-1] = 0.0
+    spectrum = torch.fft.rfft(x)
+    return torch.complex(x, torch.fft.irfft(spectrum * quarter_turn.to(spectrum.dtype), n=n))

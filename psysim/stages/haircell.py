@@ -1,19 +1,37 @@
-"""The inner hair cell as half-wave rectification and a lowpass, in its published variants."""
+"""The inner hair cell: as half-wave rectification and a lowpass in published variants, and as an electrical circuit."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
 from psysim import ops
 from psysim.errors import SpecError, check_option, check_range
-from psysim.ops.steps import HalfWave, Sections, Step
+from psysim.ops.steps import HairCell, HalfWave, Sections, Step
 from psysim.stages.base import AuditoryModule, per_row
 from psysim.stages.filters import analytic_signal, butterworth_lowpass, check_below_nyquist
 
-__all__ = ["METHODS", "HairCellMethod", "IHCEnvelope"]
+__all__ = ["METHODS", "HairCellMethod", "IHCEnvelope", "IHCJepsen2008", "IHCPaulick2024", "loss_per_channel"]
+
+CIRCUIT_UNITS = {
+    "g_max": ("ns", 1e-9),
+    "x0": ("nm", 1e-9),
+    "s0": ("nm", 1e-9),
+    "s1": ("nm", 1e-9),
+    "capacitance": ("pf", 1e-12),
+    "g_rest": ("ns", 1e-9),
+    "g_kf": ("ns", 1e-9),
+    "g_ks": ("ns", 1e-9),
+    "e_p": ("mv", 1e-3),
+    "e_kf": ("mv", 1e-3),
+    "e_ks": ("mv", 1e-3),
+}
+"""Unit in which the circuit keeps each constant, and its size in SI units: numbers that an optimiser can step in."""
+JEPSEN_GAIN_DB = 50.0
+"""Gain before the square in the hair cell of Jepsen et al. (2008), dB."""
 
 
 @dataclass(frozen=True)
@@ -183,3 +201,174 @@ def _envelope(row: Tensor) -> Tensor:
 def _compressed(row: Tensor) -> Tensor:
     x = row.double()
     return (torch.relu(analytic_signal(x).abs() ** -0.77 * x) ** 2).to(row.dtype)
+
+
+def loss_per_channel(parameter: str, given: float | Sequence[float] | Tensor, count: int | None = None) -> Tensor:
+    """Return a hearing loss in dB as (1,) or (F,), float64, or as (count,) where the number of channels is known.
+
+    Raises
+    ------
+    SpecError
+        Unless it holds finite numbers, at least 0, one for all channels or one for each.
+    """
+    loss = torch.as_tensor(given, dtype=torch.float64).detach().reshape(-1)
+    if count is not None and loss.numel() not in (1, count):
+        raise SpecError(f"{parameter} has {loss.numel()} entries, but there are {count} channels: give 1 or {count}.")
+    if loss.numel() == 0 or not bool(((loss >= 0) & loss.isfinite()).all()):
+        raise SpecError(f"{parameter} must hold finite losses in dB, at least 0.")
+    return loss if count is None else loss.expand(count)
+
+
+def _register_loss(stage: AuditoryModule, given: float | Sequence[float] | Tensor | None) -> None:
+    """Register ``ihc_loss_db``, trainable only where a loss was given."""
+    loss = loss_per_channel("ihc_loss_db", 0.0 if given is None else given)
+    stage.constant("ihc_loss_db", loss, learnable=stage.learnable and given is not None)
+
+
+class IHCPaulick2024(AuditoryModule):
+    """Inner hair cell as an electrical circuit: velocity of the basilar membrane (m/s) to membrane voltage (V re rest).
+
+    The velocity moves the hairs, their channels open by a two-state Boltzmann function, and the current charges the
+    membrane through its potassium conductances (`psysim.ops.hair_cell` gives the equations). Neither rectification nor
+    a lowpass follows; the membrane's own time constant is 0.29 ms at rest.
+
+    Parameters
+    ----------
+    fs : float
+        Sampling rate, Hz; above 2.8 kHz, where the integration is stable.
+    learnable : bool
+        Make the twelve constants of the circuit trainable, and ``ihc_loss_db`` where it was given.
+    dtype : torch.dtype
+        torch.float32 or torch.float64.
+    ihc_loss_db : float or sequence, optional
+        Loss of inner hair cells, one number or one per channel (F,), dB: the velocity must be larger by this much for
+        the same voltage.
+
+    Attributes
+    ----------
+    displacement_db : Tensor
+        Displacement of the hairs per velocity of the membrane, dB re 1 m per m/s (-105).
+    g_max_ns, g_rest_ns, g_kf_ns, g_ks_ns : Tensor
+        Conductances: transduction channels all open, at rest, fast and slow potassium channels, nS.
+    x0_nm, s0_nm, s1_nm : Tensor
+        Displacement at half activation, and its two widths, nm.
+    capacitance_pf : Tensor
+        Capacitance of the membrane, pF.
+    e_p_mv, e_kf_mv, e_ks_mv : Tensor
+        Endocochlear potential and reversal potentials of the potassium channels, mV.
+
+    Raises
+    ------
+    SpecError
+        If the sampling rate is too low, or the loss is not usable.
+
+    Notes
+    -----
+    In silence the voltage drifts to 8.35e-9 V, because the published resting conductance is rounded. ``ihc_loss_db``
+    is a construction of this package; the published software has no loss of inner hair cells.
+
+    References
+    ----------
+    Lopez-Poveda & Eustaquio-Martin (2006), J. Assoc. Res. Otolaryngol. 7, 218-235; Paulick, Relano-Iborra & Dau (2024),
+    bioRxiv.
+
+    Examples
+    --------
+    >>> import torch
+    >>> ihc = IHCPaulick2024(fs=44100.0)
+    >>> ihc(torch.zeros(2, 50, 441)).shape
+    torch.Size([2, 50, 441])
+    """
+
+    ihc_loss_db: Tensor
+    displacement_db: Tensor
+
+    def __init__(
+        self,
+        fs: float,
+        learnable: bool = False,
+        dtype: torch.dtype | str = torch.float32,
+        *,
+        ihc_loss_db: float | Sequence[float] | Tensor | None = None,
+    ) -> None:
+        super().__init__(fs, learnable=learnable, dtype=dtype)
+        circuit = asdict(ops.HairCellCircuit())
+        lowest = (circuit["g_max"] + circuit["g_kf"] + circuit["g_ks"]) / (2.0 * circuit["capacitance"])
+        check_range("fs", self.fs, lowest, unit="Hz", low_open=True)
+        self.constant("displacement_db", 20.0 * torch.log10(torch.tensor(circuit["displacement"], dtype=torch.float64)))
+        for name, (unit, size) in CIRCUIT_UNITS.items():
+            self.constant(f"{name}_{unit}", circuit[name] / size)
+        _register_loss(self, ihc_loss_db)
+
+    @property
+    def circuit(self) -> Tensor:
+        """The constants of the circuit in SI units, (12,), or (F, 12) with a loss per channel: for `ops.hair_cell`."""
+        constants = [getattr(self, f"{name}_{unit}") * size for name, (unit, size) in CIRCUIT_UNITS.items()]
+        moved = 10.0 ** ((self.displacement_db - self.ihc_loss_db) / 20.0)
+        rows = torch.cat([moved[:, None], torch.stack(constants).expand(len(moved), -1)], 1)
+        return rows[0] if len(rows) == 1 else rows
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the voltage for velocities ``x`` ((T,), (F, T) or (B, F, T)), of the same shape."""
+        x = self.enter(x, (1, 2, 3), "(T,), (F, T) or (B, F, T)")
+        return self.steps()[0].run(x.reshape((1,) * (3 - x.ndim) + tuple(x.shape))).reshape(x.shape)
+
+    def steps(self) -> list[Step]:
+        """Return the circuit as a step."""
+        return [HairCell(self.circuit, self.fs)]
+
+
+class IHCJepsen2008(IHCEnvelope):
+    """Hair cell of Jepsen et al. (2008) with the expansion after it: (10^(50/20) envelope)^2.
+
+    The envelope is that of `IHCEnvelope` with the method jepsen2008: half-wave rectification and a second-order lowpass
+    of 1000 Hz. The result is what the adaptation loops of that model take.
+
+    Parameters
+    ----------
+    fs : float
+        Sampling rate, Hz.
+    learnable : bool
+        Make ``cutoff_hz`` and ``gain_db`` trainable, and ``ihc_loss_db`` where it was given.
+    dtype : torch.dtype
+        torch.float32 or torch.float64.
+    ihc_loss_db : float or sequence, optional
+        Loss of inner hair cells, one number or one per channel (F,), dB: an attenuation before the square. A
+        construction of this package.
+
+    References
+    ----------
+    Jepsen, Ewert & Dau (2008), JASA 124, 422-438.
+
+    Examples
+    --------
+    >>> import torch
+    >>> IHCJepsen2008(fs=44100.0)(torch.zeros(2, 50, 441)).shape
+    torch.Size([2, 50, 441])
+    """
+
+    gain_db: Tensor
+    ihc_loss_db: Tensor
+
+    def __init__(
+        self,
+        fs: float,
+        learnable: bool = False,
+        dtype: torch.dtype | str = torch.float32,
+        *,
+        ihc_loss_db: float | Sequence[float] | Tensor | None = None,
+    ) -> None:
+        super().__init__(fs, method="jepsen2008", learnable=learnable, dtype=dtype)
+        self.constant("gain_db", JEPSEN_GAIN_DB)
+        _register_loss(self, ihc_loss_db)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the expanded envelope of ``x`` ((T,), (F, T) or (B, F, T)), of the same shape."""
+        envelope = super().forward(x)
+        gain = (10.0 ** ((self.gain_db - self.ihc_loss_db) / 20.0)).to(envelope.dtype)
+        if len(gain) > 1 and (envelope.ndim == 1 or envelope.shape[-2] != len(gain)):
+            raise SpecError(f"x has shape {tuple(x.shape)}, but ihc_loss_db has {len(gain)} channels.")
+        return torch.square(envelope * (gain[:, None] if len(gain) > 1 else gain))
+
+    def steps(self) -> None:
+        """Return None: the square is not a step."""

@@ -1,4 +1,4 @@
-"""Resampling of a representation by cutting or padding its spectrum."""
+"""Resampling of a representation: by cutting or padding its spectrum, or by a whole factor with a filter."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from psysim.errors import SpecError
+from psysim import ops
+from psysim.errors import SpecError, check_range
+from psysim.ops.steps import Decimate, Step
 from psysim.stages.base import AuditoryModule, check_sample_rate, per_row
 
-__all__ = ["FFTResampler", "fft_resample", "resampled_length"]
+__all__ = ["Decimator", "FFTResampler", "fft_resample", "resampled_length"]
 
 
 def resampled_length(n_samples: int, fs: float, fs_out: float) -> int:
@@ -86,3 +88,61 @@ class FFTResampler(AuditoryModule):
         if x.ndim < 3:
             return fft_resample(x, n_out)
         return per_row(lambda row: fft_resample(row, n_out), x)
+
+
+class Decimator(AuditoryModule):
+    """Lower the rate of a representation (..., T) by a whole factor: lowpass, then every ``factor``-th sample.
+
+    The filter is a sinc under a Kaiser window (`psysim.ops.resampling_taps`), centred: no delay. T // factor samples
+    come out, the first at the place of the first.
+
+    Parameters
+    ----------
+    fs : float
+        Sampling rate before, Hz.
+    factor : int
+        Ratio of the rates, at least 2.
+    dtype : torch.dtype
+        torch.float32 or torch.float64.
+
+    Attributes
+    ----------
+    taps : Tensor (20 factor + 1,)
+        Impulse response.
+    fs_out : float
+        Sampling rate after, Hz.
+
+    References
+    ----------
+    As MATLAB's ``resample`` with its defaults, which Paulick, Relano-Iborra & Dau (2024) use.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Decimator(fs=44100.0)(torch.zeros(1, 50, 442)).shape
+    torch.Size([1, 50, 110])
+    """
+
+    taps: Tensor
+
+    def __init__(self, fs: float, factor: int = 4, dtype: torch.dtype | str = torch.float32) -> None:
+        super().__init__(fs, dtype=dtype)
+        if isinstance(factor, bool) or int(factor) != factor:
+            raise SpecError(f"factor = {factor!r} is not a ratio of rates: it must be a whole number.")
+        check_range("factor", factor, 2, 1000)
+        self.factor = int(factor)
+        self.fs_out = self.fs / self.factor
+        self.constant("taps", ops.resampling_taps(1, self.factor))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Lower the rate of ``x`` ((T,), (F, T) or (B, F, T)) along time."""
+        x = self.enter(x, (1, 2, 3), "(T,), (F, T) or (B, F, T)")
+        n_out = x.shape[-1] // self.factor
+        if n_out < 1:
+            raise SpecError(f"x has {x.shape[-1]} samples: at least {self.factor} are needed for one at a lower rate.")
+        y = self.steps()[0].run(x.reshape((1,) * (3 - x.ndim) + tuple(x.shape)))
+        return y.reshape(*x.shape[:-1], n_out)
+
+    def steps(self) -> list[Step]:
+        """Return the decimation as a step."""
+        return [Decimate(self.taps, self.factor)]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -194,12 +195,15 @@ def test_version() -> None:
 def test_ctrl_c_keeps_every_trial_and_says_how_to_go_on(file: Path) -> None:
     file.write_text(EXPERIMENT.replace("n_tracks = 4", "n_tracks = 100000"))
     command = [sys.executable, "-m", "psysim", "run", str(file), "--set", "engine.batch=8"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ)
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs start with it ignored
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ, preexec_fn=heed
+    )
     journal = Path("runs/experiment.zarr.partial/journal.bin")
     while process.poll() is None and not (journal.exists() and journal.stat().st_size > 5000):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    message = process.communicate(timeout=300)[1]
+    message = process.communicate(timeout=60)[1]
     assert process.returncode == 130, message
     assert "--resume" in message
     assert "Traceback" not in message

@@ -39,6 +39,7 @@ POINTERS = {
     torch.uint8: "*u8",
 }
 TARGET = GPUTarget("cuda", 90, 32)
+DONE: set[str] = set()
 
 
 SORTS = {
@@ -95,6 +96,10 @@ def compile_only(kernel: Any, shape: Shape, rows: int, args: Sequence[Any], cons
         scalar = "fp64" if isinstance(value, float) else "i32"
         signature[name] = POINTERS[value.dtype] if isinstance(value, Tensor) else scalar
     assert not values
+    key = f"{kernel.__module__}.{kernel.__name__} {constants} {signature}"
+    if key in DONE:
+        return
+    DONE.add(key)
     compiled = triton.compile(ASTSource(kernel, signature, constants), target=TARGET, options={"num_warps": 1})
     facts = {"kernel": f"{kernel.__module__.rpartition('.')[2]}.{kernel.__name__}", "constants": shown}
     facts |= usage(compiled.asm["cubin"])

@@ -1,4 +1,4 @@
-"""Dau1997 against the original implementation: every stage of every golden file, float64 and float32.
+"""Dau1997 and Osses2021 against the original implementation: every stage of every golden file, float64 and float32.
 
 The bounds are those of the table "Expected agreement" that came with the files (column "float64, cascade" and column
 "float32"); they were measured with independent implementations. Before the adaptation an error is relative to the
@@ -14,13 +14,21 @@ import numpy as np
 import pytest
 import torch
 
-from psysim.models import Dau1997
+from psysim.models import Dau1997, Osses2021
+from psysim.models.adaptation_model import AdaptationModel
 
 DATA = Path(__file__).parent / "data"
-FILES = sorted(path.stem for path in DATA.glob("dau1997_*.npz"))
+FILES = sorted(path.stem for model in ("dau1997", "osses2021") for path in DATA.glob(f"{model}_*.npz"))
 DTYPES = [torch.float64, torch.float32]
 STAGES = ("headphone", "middleear", "filterbank", "ihc", "adaptation", "resampled", "modulation")
 RELATIVE = ("headphone", "middleear", "filterbank", "ihc")
+EARS: dict[str, dict[str, object]] = {
+    "outerear": {"headphone_kwargs": {}},
+    "middleear": {"middleear_kwargs": {}},
+    "no_outerear": {"headphone_kwargs": {"enabled": False}},
+    "no_middleear": {"middleear_kwargs": {"enabled": False}},
+    "jepsen2008": {"middleear_kwargs": {"filter_type": "jepsen2008"}},
+}
 
 # float64: the ear filters are exact; from the gammatone on the reference's own rounding dominates (multiplied out).
 BOUND_64 = {"headphone": 5e-15, "middleear": 5e-15, "filterbank": 1e-6, "ihc": 1e-6, "adaptation": 5e-3}
@@ -38,15 +46,16 @@ def golden(name: str) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def constructor_arguments(args: str) -> dict[str, object]:
-    """Translate the reference's ``name,value`` run arguments; its default bank contains 1000 Hz."""
-    tokens = iter(args.split(","))
-    filterbank: dict[str, object] = {"basef": 1000.0}
+def build(name: str, dtype: torch.dtype) -> AdaptationModel:
+    """Build the model of a file from the reference's ``name,value`` arguments; dau1997's default bank has 1000 Hz."""
+    kind, basef = (Dau1997, 1000.0) if name.startswith("dau1997") else (Osses2021, None)
+    filterbank: dict[str, object] = {"basef": basef}
     modulation: dict[str, object] = {}
-    out: dict[str, object] = {"filterbank_kwargs": filterbank, "modulation_kwargs": modulation}
+    arguments: dict[str, object] = {"filterbank_kwargs": filterbank, "modulation_kwargs": modulation}
+    tokens = iter(str(golden(name)["args"]).split(","))
     for token in tokens:
         if token in ("dboffset", "flow", "fhigh", "subfs"):
-            out[token] = float(next(tokens))
+            arguments[token] = float(next(tokens))
         elif token == "basef":
             value = next(tokens)
             filterbank["basef"] = None if value == "[]" else float(value)
@@ -54,23 +63,18 @@ def constructor_arguments(args: str) -> dict[str, object]:
             modulation["preset"] = token.removeprefix("mfb_")
         elif token == "no_phase_insens":
             modulation["phase_insens"] = False
-        elif token == "outerear":
-            out["headphone_kwargs"] = {}
-        elif token == "middleear":
-            out["middleear_kwargs"] = {}
+        elif token in EARS:
+            arguments |= EARS[token]
         else:
             raise AssertionError(f"unknown argument {token!r} in a golden file")
-    return out
+    return kind(fs=float(golden(name)["fs"]), return_stages=True, dtype=dtype, **arguments)
 
 
 @cache
-def run(name: str, dtype: torch.dtype) -> tuple[Dau1997, dict[str, np.ndarray]]:
+def run(name: str, dtype: torch.dtype) -> tuple[AdaptationModel, dict[str, np.ndarray]]:
     """Return the model and all its outputs; "modulation" dense (F, M, T) with NaN where a filter is absent."""
-    reference = golden(name)
-    model = Dau1997(
-        fs=float(reference["fs"]), return_stages=True, dtype=dtype, **constructor_arguments(str(reference["args"]))
-    )
-    outputs, stages = model(torch.as_tensor(reference["x"], dtype=dtype))
+    model = build(name, dtype)
+    outputs, stages = model(torch.as_tensor(golden(name)["x"], dtype=dtype))
     n_filters = max(len(output) for output in outputs)
     dense = np.full((len(outputs), n_filters, outputs[0].shape[-1]), np.nan, dtype=outputs[0].numpy().dtype)
     for channel, output in enumerate(outputs):
@@ -96,7 +100,7 @@ CASES = [(name, stage) for name in FILES for stage in STAGES if stage in np.load
 
 
 def test_every_kind_of_file_and_stage_is_covered() -> None:
-    assert len(FILES) == 15
+    assert len(FILES) == 15 + 13
     assert {stage for _, stage in CASES} == set(STAGES)
 
 
@@ -150,8 +154,9 @@ def test_axes(name: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_silence_stays_at_rest(dtype: torch.dtype) -> None:
-    _, outputs = run("dau1997_silence", dtype)
+@pytest.mark.parametrize("model", ["dau1997", "osses2021"])
+def test_silence_stays_at_rest(model: str, dtype: torch.dtype) -> None:
+    _, outputs = run(f"{model}_silence", dtype)
     assert np.all(outputs["filterbank"] == 0)
     assert np.all(outputs["ihc"] == 0)
     # 16 rounding steps of the rest state 1e-5 ** (1/32) = 0.70, of which 1 is 100 / 0.30 MU.
@@ -160,8 +165,8 @@ def test_silence_stays_at_rest(dtype: torch.dtype) -> None:
     assert np.nanmax(np.abs(outputs["modulation"])) <= 2 * rest
 
 
-def test_middle_ear_gain_is_the_stored_one() -> None:
-    reference = golden("dau1997_noise_50dB_outer_middle")
-    model, _ = run("dau1997_noise_50dB_outer_middle", torch.float64)
+@pytest.mark.parametrize("name", [name for name, stage in CASES if stage == "middleear"])
+def test_middle_ear_gain_is_the_stored_one(name: str) -> None:
+    model, _ = run(name, torch.float64)
     assert model.middleear is not None
-    assert model.middleear.gain_db == pytest.approx(float(reference["middleear_gain_db"]), abs=1e-9)
+    assert model.middleear.gain_db == pytest.approx(float(golden(name)["middleear_gain_db"]), abs=1e-9)

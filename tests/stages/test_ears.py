@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from psysim.errors import SpecError
-from psysim.stages import HeadphoneFilter, MiddleEarFilter
+from psysim.stages import HeadphoneFilter, MiddleEarFilter, OuterMiddleEarFilter
 from psysim.stages.ears import frequency_sampling, minimum_phase
 
 EARS = [HeadphoneFilter, MiddleEarFilter]
@@ -91,3 +91,26 @@ def test_shapes(ear: type, shape: tuple[int, ...]) -> None:
 def test_wrong_arguments(ear: type, arguments: dict[str, object], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         ear(**({"fs": 44100.0} | arguments))
+
+
+@pytest.mark.parametrize(("outer", "middle"), [(True, True), (False, True), (True, False), (False, False)])
+def test_both_ears_one_after_another(outer: bool, middle: bool) -> None:
+    x = torch.randn(2, 900, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    ears = OuterMiddleEarFilter(44100.0, dtype="float64", outer_ear=outer, middle_ear=middle)
+    y = x
+    if outer:
+        y = HeadphoneFilter(44100.0, dtype="float64", delay_compensation="none")(y)
+    if middle:
+        y = MiddleEarFilter(44100.0, dtype="float64", delay_compensation="none", normalize_gain=False)(y)
+    assert torch.equal(ears(x), y)
+    frequency, gain_db = ears.get_transfer_function()
+    assert len(ears.filters) == outer + middle
+    # Stapes velocity for 0 dB SPL at 1 kHz, as rms: 1 m/s per Pa is 10^(gain / 20); the outer ear adds 0 dB there
+    table = 20.0 * np.log10(9e-9 / 20e-6) if middle else 0.0
+    assert np.interp(1000.0, frequency, gain_db.nan_to_num(neginf=-300.0)) == pytest.approx(table, abs=1.0)
+
+
+@pytest.mark.parametrize("option", [{"compensation_type": "tfOuterMiddle1997"}, {"field_type": "free"}])
+def test_filters_of_other_packages_are_refused(option: dict[str, str]) -> None:
+    with pytest.raises(SpecError, match=r"is not available.*Leave it out"):
+        OuterMiddleEarFilter(44100.0, **option)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from psysim.errors import SpecError
-from psysim.stages import FFTResampler, fft_resample
+from psysim.stages import Decimator, FFTResampler, fft_resample
 from psysim.stages.resampling import resampled_length
 
 
@@ -49,3 +49,26 @@ def test_gradient() -> None:
 def test_too_short() -> None:
     with pytest.raises(SpecError, match="none would be left at 100 Hz"):
         FFTResampler(44100.0, 100.0)(torch.zeros(1, 1, 10))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_decimation_keeps_slow_signals_and_the_place_of_the_first_sample(dtype: torch.dtype) -> None:
+    t = torch.arange(4410, dtype=torch.float64) / 44100.0
+    slow = torch.cos(2.0 * math.pi * 200.0 * t)
+    stage = Decimator(44100.0, dtype=dtype)
+    y = stage(slow.to(dtype).expand(2, 3, -1))
+    assert y.shape == (2, 3, 1102)
+    assert y.dtype == dtype
+    assert stage.fs_out == 11025.0
+    # The ripple of the filter at 200 Hz, 1e-3, away from the ends
+    torch.testing.assert_close(y[0, 0, 15:-15], slow[::4][15:1087].to(dtype), rtol=0, atol=2e-3)
+    assert torch.equal(stage(slow.to(dtype)), y[0, 0])
+
+
+def test_decimation_needs_enough_samples_and_a_whole_factor() -> None:
+    with pytest.raises(SpecError, match="at least 4"):
+        Decimator(44100.0)(torch.zeros(1, 1, 3))
+    with pytest.raises(SpecError, match="whole number"):
+        Decimator(44100.0, factor=2.5)
+    with pytest.raises(SpecError, match="factor"):
+        Decimator(44100.0, factor=1)
