@@ -203,7 +203,10 @@ def test_ctrl_c_keeps_every_trial_and_says_how_to_go_on(file: Path) -> None:
     while process.poll() is None and not (journal.exists() and journal.stat().st_size > 5000):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    message = process.communicate(timeout=60)[1]
+    try:
+        message = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
     assert process.returncode == 130, message
     assert "--resume" in message
     assert "Traceback" not in message
