@@ -330,7 +330,7 @@ class Paulick2024(CaspDecisions):
 
 @register("paulick2024")
 class PublishedPaulick2024(Paulick2024):
-    """`Paulick2024` with ``preset="published"`` as its default: ``paulick2024`` in experiment files.
+    """CASP of Paulick et al. (2024): `Paulick2024` with ``preset="published"``, in experiment files ``paulick2024``.
 
     Examples
     --------
@@ -343,7 +343,7 @@ class PublishedPaulick2024(Paulick2024):
 
 @register("jepsen2008")
 class Jepsen2008(Paulick2024):
-    """The CASP model of 2008: `Paulick2024` with ``variant="jepsen2008"`` and ``preset="published"`` as defaults.
+    """CASP of Jepsen et al. (2008): `Paulick2024` with ``variant="jepsen2008"`` and ``preset="published"``.
 
     The same ears, resampling and modulation filterbank; filters of a higher order in the filterbank, hair cell by
     rectification, lowpass and square, and the adaptation of Dau et al. (1997).
