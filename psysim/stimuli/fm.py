@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from psysim.errors import check_option
-from psysim.rng import Keys
+from psysim.rng import Keys, Purpose, uniform
 from psysim.stimuli.am import DEPTH, RATE
 from psysim.stimuli.base import GatedParameters, GatedStimulus, TrackedVariable, register
 from psysim.stimuli.batch import Number, Rows, by_blocks, time_s
@@ -307,6 +307,9 @@ class FmTone(GatedStimulus):
         am_depth_db: float = Field(-math.inf, le=0, description="Depth 20 log10 m in dB of added AM; -inf: none.")
         am_rate_hz: float | None = Field(None, gt=0, le=20e3, description="Rate in Hz of added AM; none: rate_hz.")
         am_phase_rad: float = Field(0.0, ge=-1e6, le=1e6, description="Starting phase in radians of added AM.")
+        am_phase_random: bool = Field(
+            False, description="Whether a random phase, another one in every interval, is added to am_phase_rad."
+        )
 
     description: ClassVar[str] = "Sinusoidally frequency-modulated tone: modulation detection"
     tracked: ClassVar[Mapping[str, TrackedVariable]] = {
@@ -316,8 +319,10 @@ class FmTone(GatedStimulus):
 
     def waveform(self, p: Rows, keys: Keys, fs: float) -> Tensor:
         """Return the tones, (B, T) float64."""
-        arguments = p.without("rate_increment_hz", "silence_before_s", "silence_after_s")
+        arguments = p.without("rate_increment_hz", "silence_before_s", "silence_after_s", "am_phase_random")
         arguments["rate_hz"] = p["rate_hz"] + p["rate_increment_hz"]
+        if p["am_phase_random"]:
+            arguments["am_phase_rad"] = p["am_phase_rad"] + 2.0 * math.pi * uniform(keys, Purpose.PHASE, 1)[..., 0]
         return fm_tone(**arguments, fs=fs, dtype=torch.float64)
 
 

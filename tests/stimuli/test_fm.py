@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from scipy import signal
 
 from psysim.errors import SpecError
+from psysim.rng import Keys, Purpose, uniform
 from psysim.stimuli import am_tone, fm_tone, gate, quasi_fm_tone, tone
+from psysim.stimuli.fm import FmTone
 from psysim.units import pascal_to_db_spl
 
 F64 = torch.float64
@@ -152,6 +154,17 @@ def test_quasi_fm_has_the_amplitude_spectrum_of_am(depth: float) -> None:
     np.testing.assert_allclose(np.abs(signal.hilbert(quasi[0].numpy())), envelope, rtol=1e-9)
     # and for whole periods the power of AM
     assert float((quasi**2).mean()) == pytest.approx(0.02**2 * (1 + m**2 / 2), rel=1e-12)
+
+
+def test_a_random_phase_of_added_am_belongs_to_the_key() -> None:
+    keys = Keys.make(seed=3, trial=torch.arange(400))
+    given = {"am_depth_db": -6.0, "am_rate_hz": 8.0, "duration_s": 0.125, "ramp_s": 0.0, "deviation_hz": 0.0}
+    sound = FmTone().generate({**given, "am_phase_random": True}, keys, FS, F64)
+    phase = 2 * math.pi * uniform(keys, Purpose.PHASE, 1)[:, 0]
+    torch.testing.assert_close(sound, FmTone().generate({**given, "am_phase_rad": phase}, keys, FS, F64))
+    assert torch.equal(sound[7:9], FmTone().generate({**given, "am_phase_random": True}, keys[7:9], FS, F64))
+    # uniform over the circle: the mean of 400 unit vectors has a length of sqrt(pi / 1600) = 0.044 on average
+    assert float(torch.exp(1j * phase).mean().abs()) < 0.15
 
 
 def test_quasi_fm_approximates_fm_of_small_index() -> None:
