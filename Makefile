@@ -46,7 +46,8 @@ docs: $(VENV)/.installed-docs
 # The reference reports, from the experiments in full (about half an hour on two cores)
 reports: $(VENV)/.installed-base
 	$(BIN)/python reports/drnl_input_output.py
-	@for name in demo_tmtf tmtf_broadband tmtf_narrowband tmtf_tone intensity_jnd absolute_threshold; do \
+	@for name in demo_tmtf tmtf_broadband tmtf_narrowband tmtf_tone intensity_jnd absolute_threshold \
+	    intensity_discrimination_tone; do \
 	    $(BIN)/psysim run experiments/$$name.toml --resume && \
 	    $(BIN)/psysim report runs/$$name.zarr --out reports/$$name.html || exit 1; done
 

@@ -7,7 +7,6 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from psysim import ops
 from psysim.errors import SpecError, check_range
 from psysim.models.base import Model, Representation
 from psysim.ops.steps import Step
@@ -187,11 +186,9 @@ class AdaptationModel(Model):
 
     def _analyse(self, x: Tensor, stages: dict[str, Tensor] | None) -> Tensor:
         """Return the dense output (B, F, M, T) for ``x`` (B, T), in one pass unless stages or a gradient are wanted."""
-        if stages is None and not self._gradient_wanted(x):
-            with torch.no_grad():
-                chain = self.fused(x)
-                if chain is not None:
-                    return ops.chain_forward(*chain)
+        dense = self._one_pass(x) if stages is None else None
+        if dense is not None:
+            return dense
         y = x * self.input_gain
         for name, stage in self._periphery():
             y = stage(y)

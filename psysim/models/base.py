@@ -123,6 +123,14 @@ class Model(AuditoryModule, ABC):
             chain = self.fused(audio)
             return None if chain is None else ops.chain_products(*chain, templates, index, moments)
 
+    def _one_pass(self, audio: Tensor) -> Tensor | None:
+        """Return the dense representation of ``audio`` (B, T) in one pass, or None: gradient wanted, or no chain."""
+        if self._gradient_wanted(audio):
+            return None
+        with torch.no_grad():
+            chain = self.fused(audio)
+            return None if chain is None else ops.chain_forward(*chain)
+
     def _gradient_wanted(self, *inputs: Tensor) -> bool:
         return torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *self.parameters()))
 

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from psysim import ops
 from psysim.errors import SpecError, check_option
 from psysim.models.adaptation_model import ADAPTATION_KEYS, MODULATION_KEYS
 from psysim.models.base import Representation, register
@@ -263,11 +262,9 @@ class Paulick2024(CaspDecisions):
 
     def _analyse(self, y: Tensor, stages: dict[str, Tensor] | None) -> Tensor:
         """Return the dense output (B, F, M, T') for ``y`` (B, T), in one pass unless stages or gradients are wanted."""
-        if stages is None and not self._gradient_wanted(y):
-            with torch.no_grad():
-                chain = self.fused(y)
-                if chain is not None:
-                    return ops.chain_forward(*chain)
+        dense = self._one_pass(y) if stages is None else None
+        if dense is not None:
+            return dense
         for name, stage in self._stages()[:-1]:
             y = stage(y)
             if stages is not None:
