@@ -43,11 +43,11 @@ bench-peers: $(VENV)/.installed-test
 docs: $(VENV)/.installed-docs
 	$(BIN)/mkdocs build --strict
 
-# The reference reports, from the experiments in full (about half an hour on two cores)
+# The reference reports, from the experiments in full (about 45 minutes on two cores)
 reports: $(VENV)/.installed-base
 	$(BIN)/python reports/drnl_input_output.py
 	@for name in demo_tmtf tmtf_broadband tmtf_narrowband tmtf_tone intensity_jnd absolute_threshold \
-	    intensity_discrimination_tone; do \
+	    intensity_discrimination_tone tone_in_notched_noise; do \
 	    $(BIN)/psysim run experiments/$$name.toml --resume && \
 	    $(BIN)/psysim report runs/$$name.zarr --out reports/$$name.html || exit 1; done
 

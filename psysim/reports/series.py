@@ -39,7 +39,7 @@ class ThresholdNumbers:
     x : str or None
         Factor on the abscissa.
     groups : list of str
-        The other factors.
+        The other factors, without those that follow it: that have one value for each of its values.
     """
 
     table: pd.DataFrame
@@ -103,7 +103,7 @@ def threshold_numbers(ds: xr.Dataset, human: Any = None, x: str | None = None, f
     if x is not None and x not in run.varied:
         raise SpecError(f"x = {x!r} is not a factor of the run: {', '.join(run.varied)}.{did_you_mean(x, run.varied)}")
     x = x or abscissa(ds)
-    groups = [name for name in run.varied if name != x]
+    groups = [name for name in run.varied if name != x and not _follows(run.table, name, x)]
     parts = [_model(run), *_limits(ds, run)]
     if fits and x == RATE and is_tmtf(ds):
         parts.append(_fits(ds, run, groups))
@@ -112,6 +112,13 @@ def threshold_numbers(ds: xr.Dataset, human: Any = None, x: str | None = None, f
     columns = ["kind", "source", "label", *run.varied, "threshold", "low", "high", "n", "n_tracks"]
     filled = [part.reindex(columns=columns) for part in parts if len(part)]
     return ThresholdNumbers(pd.concat(filled, ignore_index=True), x, groups)
+
+
+def _follows(table: pd.DataFrame, name: str, x: str | None) -> bool:
+    """Return whether ``name`` has one value for each of several values of ``x``, as factors listed case by case may."""
+    if x is None or table[x].nunique() < 2:
+        return False
+    return bool((table.groupby(x)[name].nunique(dropna=False) == 1).all())
 
 
 def _model(run: Run) -> pd.DataFrame:

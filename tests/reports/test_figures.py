@@ -10,6 +10,7 @@ from psysim.errors import SpecError
 from psysim.evaluation import fit_tmtf, lowpass_db
 from psysim.human import as_thresholds
 from psysim.reports import threshold_figure, tmtf_figure
+from psysim.reports.series import threshold_numbers
 from psysim.reports.style import png, svg
 from psysim.results import STATUS, thresholds
 
@@ -229,6 +230,16 @@ def test_text_factors_and_single_conditions_can_be_drawn(make):
     figure, numbers = threshold_figure(alone)
     assert png(figure)
     assert len(numbers) == 1
+
+
+def test_a_factor_that_follows_the_abscissa_makes_no_panels(make):
+    widths = [0.0, 0.1, 0.2, 0.3]
+    both = make({"notch_lower_relative": widths, "notch_upper_relative": widths}, threshold=lambda **_: -10.0)
+    figure, numbers = threshold_figure(both.isel(condition=[0, 5, 10, 15]))
+    (ax,) = axes_of(figure)
+    assert sorted(set(drawn_points(ax)[:, 0].round(6))) == widths
+    assert numbers["notch_upper_relative"].tolist() == widths
+    assert threshold_numbers(both.isel(condition=[0, 1, 2, 4, 5, 6])).groups == ["notch_upper_relative"]
 
 
 def test_the_abscissa_can_be_chosen(bandwidths):
