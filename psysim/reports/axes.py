@@ -42,7 +42,7 @@ class Scale:
         if x is None:
             return cls(None, False, [""], [0.0], ["the only condition"], -0.5, 0.5)
         values = numbers.table[x].dropna()
-        if ds[x].dtype.kind not in "iuf":
+        if ds[x].dtype.kind not in "iuf" or not np.isfinite(ds[x].values).all():
             names = list(dict.fromkeys(str(v) for v in values))
             shown = [wrapped(label.value(x, _plain(v)), 14) for v in dict.fromkeys(values)]
             return cls(x, False, names, [float(i) for i in range(len(names))], shown, -0.5, len(names) - 0.5)

@@ -6,6 +6,8 @@ import json
 import tomllib
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from psysim.evaluation.matching import Run, read_run
 from psysim.results import factors
 
@@ -45,9 +47,12 @@ def is_tmtf(ds: xr.Dataset) -> bool:
 
 
 def abscissa(ds: xr.Dataset) -> str | None:
-    """Return the factor to plot against: the rate of a TMTF, the first numeric factor, the first factor, or None."""
+    """Return the factor to plot against: the rate of a TMTF, the first numeric factor, the first factor, or None.
+
+    A factor with an infinite value (a level of -inf dB: no masker) counts as one of names.
+    """
     names = factors(ds)
     if is_tmtf(ds):
         return RATE
-    numeric = [name for name in names if ds[name].dtype.kind in "if"]
+    numeric = [name for name in names if ds[name].dtype.kind in "if" and np.isfinite(ds[name].values).all()]
     return next(iter([*numeric, *names]), None)

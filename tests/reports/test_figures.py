@@ -242,6 +242,14 @@ def test_a_factor_that_follows_the_abscissa_makes_no_panels(make):
     assert threshold_numbers(both.isel(condition=[0, 1, 2, 4, 5, 6])).groups == ["notch_upper_relative"]
 
 
+def test_a_level_of_minus_infinity_is_a_name(make):
+    run = make({"am_depth_db": [-np.inf, -6.0], "am_rate_hz": [2.0, 8.0]}, threshold=lambda **_: -10.0)
+    (ax,) = axes_of(threshold_figure(run)[0])
+    assert ax.get_xlabel() == "Am rate (Hz)"
+    (ax,) = axes_of(threshold_figure(run, x="am_depth_db")[0])
+    assert len(ax.get_xticklabels()) == 2
+
+
 def test_the_abscissa_can_be_chosen(bandwidths):
     figure, _ = threshold_figure(bandwidths, x="bandwidth_hz")
     assert {ax.get_xlabel() for ax in axes_of(figure)} <= {"Bandwidth (Hz)", ""}
