@@ -8,7 +8,7 @@ prints, for each model, path and batch size, how many seconds of sound are analy
 all threads; how long the gradient with respect to the sound takes, in units of the forward pass (the smallest batch);
 and the memory at the peak. ``represent`` is `Model.represent`: everything at the full rate. ``products`` is what the
 optimal detector calls: one inner product per auditory and modulation channel and sound, nothing else in memory.
-``casp chain`` is the chain of Paulick et al. (2024) made of operators (chains.py). Best of several repetitions.
+Best of several repetitions.
 
 Memory is measured in a fresh process for every row: sound, template and coefficients are made, one row passes both
 paths (compiled code, threads), and then the growth of resident memory at its peak is read from the kernel's high-water
@@ -22,39 +22,16 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from chains import STAPES_RMS, casp
 from measure import FS, alone, best_of, noise, peak_memory, write_json
 from torch import Tensor
 
-from psysim.models import Model, registry
+from psysim.models import registry
 
-
-@dataclass(frozen=True)
-class _Whole:
-    """A registered model in the shape of `chains.Chain`."""
-
-    model: Model
-
-    def represent(self, sound: Tensor) -> Tensor:
-        return self.model.represent(sound).values
-
-    def products(self, sound: Tensor, templates: Tensor, index: Tensor) -> Tensor | None:
-        return self.model.products(sound, templates, index)
-
-
-def _make(name: str, dtype: torch.dtype, device: str) -> tuple[Any, float]:
-    """Return a model or chain, and the rms of its input."""
-    if name == "casp chain":
-        return casp(FS, dtype, device), STAPES_RMS
-    return _Whole(registry.get(name)(fs=FS, dtype=dtype).to(device)), 0.02  # 60 dB SPL in pascal
-
-
-NAMES = [*registry.names(), "casp chain"]
+NAMES = registry.names()
 
 
 class Whole:
@@ -65,10 +42,12 @@ class Whole:
     seconds, device = 1.0, "cpu"
 
     def setup(self, model: str, batch: int, dtype: str) -> None:
-        self.model, rms = _make(model, getattr(torch, dtype), self.device)
-        self.audio = noise(batch, round(self.seconds * FS), getattr(torch, dtype), rms, self.device)
+        kind = getattr(torch, dtype)
+        self.model = registry.get(model)(fs=FS, dtype=kind).to(self.device)
+        self.audio = noise(batch, round(self.seconds * FS), kind, 0.02, self.device)  # 60 dB SPL in pascal
         with torch.no_grad():
-            self.templates = self.model.represent(self.audio[:1])[:, None]  # also compiles, or reads compiled kernels
+            # also compiles, or reads compiled kernels
+            self.templates = self.model.represent(self.audio[:1]).values[:, None]
         self.index = torch.zeros(batch, dtype=torch.int64, device=self.device)
         self.fuses = self._products(1) is not None
 
@@ -83,7 +62,7 @@ class Whole:
 
     def time_represent(self, *_: object) -> Tensor:
         with torch.no_grad():
-            return self.model.represent(self.audio)
+            return self.model.represent(self.audio).values
 
     def time_products(self, *_: object) -> Tensor | None:
         return self._products(len(self.audio))
@@ -91,7 +70,7 @@ class Whole:
     def time_gradient(self, *_: object) -> tuple[Tensor, ...]:
         """Forward and backward, with respect to the sound."""
         audio = self.audio.clone().requires_grad_()
-        values = self.model.represent(audio)
+        values = self.model.represent(audio).values
         return torch.autograd.grad(values, audio, values.detach())
 
     def peakmem_represent(self, *_: object) -> None:
@@ -113,7 +92,7 @@ class Whole:
     def track_backward_per_forward(self, *_: object) -> float:
         """Duration of the backward pass alone, in units of the forward pass."""
         audio = self.audio.clone().requires_grad_()
-        values = self.model.represent(audio)
+        values = self.model.represent(audio).values
         backward = best_of(lambda: torch.autograd.grad(values, audio, values, retain_graph=True), 5)
         return backward / best_of(self.time_represent)
 

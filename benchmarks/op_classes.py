@@ -10,18 +10,19 @@ Bytes: signals and templates read once, outputs written once, as the tensors of 
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 import scipy.signal
 import torch
-from chains import centre_frequencies, drnl_arguments
 from measure import FS, best_of, noise, peak_memory
 from torch import Tensor
 
 from psysim import ops
 from psysim.ops import steps
+from psysim.stages import DRNLFilterbank
 
 __all__ = ["BENCHMARKS", "Operator"]
 
@@ -205,7 +206,8 @@ class Drnl(Operator):
         return 5e-4 * self.sound()  # velocity of the stapes in m/s: 5e-6
 
     def constants(self) -> tuple[Any, ...]:
-        return drnl_arguments(centre_frequencies(), FS)
+        step: Any = DRNLFilterbank((250.0, 8000.0), FS).steps()[0]
+        return tuple(getattr(step, field.name) for field in fields(step))
 
 
 class HairCell(Operator):

@@ -333,7 +333,7 @@ class CaspDecisions(Model, ABC):
         --------
         >>> from psysim.models import Paulick2024
         >>> model = Paulick2024(fs=44100)
-        >>> noise = 0.002 * torch.randn(2, 2205, generator=torch.Generator().manual_seed(1))
+        >>> noise = 0.002 * torch.sin(0.9 * torch.arange(2205.0)).expand(2, -1)
         >>> tone = 0.02 * torch.sin(0.14 * torch.arange(2205.0))
         >>> model.detection_task(noise + tone, noise)
         tensor([True, True])

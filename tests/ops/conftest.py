@@ -57,6 +57,12 @@ def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
 
+@pytest.fixture(scope="session", params=sorted(name for name, case in CASES.items() if case.state_size is not None))
+def stateful(request: pytest.FixtureRequest) -> Case:
+    """A case whose operator has a state to start from and to hand on."""
+    return CASES[request.param]
+
+
 @pytest.fixture
 def case_names() -> set[str]:
     return {case.op for case in CASES.values()}

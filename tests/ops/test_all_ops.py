@@ -168,51 +168,43 @@ def test_states_and_gradients_agree_with_the_definition_in_every_form(
 
 
 @pytest.mark.parametrize("cuts", [(1,), (7, 8), (64, 65, 128), (40, 99)])
-def test_blocks_equal_one_pass(case: Any, dtype: Any, cuts: tuple[int, ...]) -> None:
-    if case.state_size is None:
-        pytest.skip("the operator has no state")
-    for options in case.options:
-        inputs = make(case, batch=3, channels=5, samples=150, dtype=dtype, **options)
-        whole, end = case.run(**inputs, return_state=True)
-        assert same(whole, case.run(**inputs))
+def test_blocks_equal_one_pass(stateful: Any, dtype: Any, cuts: tuple[int, ...]) -> None:
+    for options in stateful.options:
+        inputs = make(stateful, batch=3, channels=5, samples=150, dtype=dtype, **options)
+        whole, end = stateful.run(**inputs, return_state=True)
+        assert same(whole, stateful.run(**inputs))
         pieces, state = [], None
         for block in inputs["x"].tensor_split(cuts, -1):
-            piece, state = case.run(**(inputs | {"x": block}), state=state, return_state=True)
+            piece, state = stateful.run(**(inputs | {"x": block}), state=state, return_state=True)
             pieces.append(piece)
         assert same(torch.cat(pieces, -1), whole)
-        bound = case.handed_on_error if dtype == torch.float32 else 0.0
+        bound = stateful.handed_on_error if dtype == torch.float32 else 0.0
         assert (state - end).abs().max() <= bound * end.abs().max()
 
 
-def test_blocks_equal_one_pass_in_tritons_form(case: Any) -> None:
-    if case.state_size is None:
-        pytest.skip("the operator has no state")
-    inputs = make(case, samples=17)
+def test_blocks_equal_one_pass_in_tritons_form(stateful: Any) -> None:
+    inputs = make(stateful, samples=17)
     with using("triton"):
-        whole, end = case.run(**inputs, return_state=True)
-        first, state = case.run(**(inputs | {"x": inputs["x"][..., :9]}), return_state=True)
-        last, state = case.run(**(inputs | {"x": inputs["x"][..., 9:]}), state=state, return_state=True)
+        whole, end = stateful.run(**inputs, return_state=True)
+        first, state = stateful.run(**(inputs | {"x": inputs["x"][..., :9]}), return_state=True)
+        last, state = stateful.run(**(inputs | {"x": inputs["x"][..., 9:]}), state=state, return_state=True)
     assert same(torch.cat([first, last], -1), whole)
     assert same(state, end)
 
 
-def test_the_layout_of_a_state_does_not_matter(case: Any, form: str) -> None:
-    if case.state_size is None:
-        pytest.skip("the operator has no state")
-    inputs = with_state(case, make(case, samples=9), np.random.default_rng(1))
+def test_the_layout_of_a_state_does_not_matter(stateful: Any, form: str) -> None:
+    inputs = with_state(stateful, make(stateful, samples=9), np.random.default_rng(1))
     state = inputs["state"]
     turned = inputs | {"state": state.permute(2, 1, 0).contiguous().permute(2, 1, 0)}
-    for ours, theirs in zip(parts(case.run(**turned)), parts(case.run(**inputs)), strict=True):
+    for ours, theirs in zip(parts(stateful.run(**turned)), parts(stateful.run(**inputs)), strict=True):
         assert same(ours, theirs)
 
 
-def test_a_wrong_state_is_refused(case: Any) -> None:
-    if case.state_size is None:
-        pytest.skip("the operator has no state")
-    inputs = with_state(case, make(case), np.random.default_rng(1))
+def test_a_wrong_state_is_refused(stateful: Any) -> None:
+    inputs = with_state(stateful, make(stateful), np.random.default_rng(1))
     for wrong in (inputs["state"][:1], inputs["state"].float(), inputs["state"].tolist()):
         with pytest.raises(SpecError, match="state"):
-            case.run(**(inputs | {"state": wrong}))
+            stateful.run(**(inputs | {"state": wrong}))
 
 
 def test_opcheck(case: Any) -> None:
