@@ -88,14 +88,14 @@ def compare(
         Data sets, see `psysim.human.names`; default: those that the experiment names (``human = [...]``).
     where : mapping, optional
         Values of factors to compare, for instance ``{"carrier_hz": 1600}`` or ``{"rate_hz": [4, 8]}``; applied to the
-        run and to the human data, whichever has the factor.
+        run and to the human data, whichever has the factor. Added to the experiment's ``[comparison] where``.
     tolerance : float
         Largest relative difference of frequencies and times that still match.
     tracks : str, optional
         Tracked variable, if the run does not state it.
     same : mapping of str to str, optional
         Human factors that are to be taken as a factor of the run, for instance ``{"level_db_sl": "level_db_spl"}``
-        where the threshold of the listener is near 0 dB SPL.
+        where the threshold of the listener is near 0 dB SPL. Added to the experiment's ``[comparison] same``.
 
     Returns
     -------
@@ -181,6 +181,7 @@ def _matches(
             'The experiment names no human data. Give human_names=["..."] (psysim.human.names() lists them), '
             'or write human = ["..."] into the experiment file.'
         )
+    where, same = {**run.where, **where}, {**run.same, **same}
     check_where(where, same, run, names)
     return run, [match for name in names for match in matches(run, name, where, tolerance, same)]
 

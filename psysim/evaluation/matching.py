@@ -9,7 +9,10 @@ Rules, stated in the column ``matching`` of every result:
   fixes it; words that only the human data have (a background, a group) and factors that only the run has split the
   comparison into one per value;
 - bounds (censored values) are never compared;
-- ``same`` lets the user declare that a human factor is one of the run's under another name.
+- ``same`` lets the user declare that a human factor is one of the run's under another name;
+- where the experiment says ``relative_to`` (no masker, say), its thresholds are differences from those conditions.
+
+``where``, ``same`` and ``relative_to`` stand in the experiment's table ``[comparison]``.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-__all__ = ["RATE", "Match", "Run", "check_where", "curve_at", "matches", "read_run"]
+__all__ = ["RATE", "Match", "Run", "check_where", "curve_at", "filtered", "matches", "read_run", "renamed"]
 
 RATE = "rate_hz"
 Where = Mapping[str, Any]
@@ -48,6 +51,10 @@ class Run:
         Tracked variable and its unit.
     human : list of str
         Data sets that the experiment names.
+    where, same : dict
+        What the experiment's table ``[comparison]`` says; see `psysim.evaluation.compare`.
+    relative_to : dict
+        Values of factors; empty, or the thresholds are differences from the conditions with these values.
     """
 
     table: pd.DataFrame
@@ -56,6 +63,9 @@ class Run:
     tracks: str
     unit: str
     human: list[str]
+    where: dict[str, Any] = field(default_factory=dict)
+    same: dict[str, str] = field(default_factory=dict)
+    relative_to: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -90,7 +100,11 @@ class Match:
 
 
 def read_run(ds: xr.Dataset, tracks: str | None = None) -> Run:
-    """Return the thresholds of a run with what its description states about the sounds."""
+    """Return the thresholds of a run with what its description states about the sounds and the comparison.
+
+    Where it says ``relative_to``, the thresholds and their intervals are differences from the conditions with these
+    values, which are left out; the index of the table stays that of `psysim.results.thresholds`.
+    """
     from psysim.results import factors, thresholds
 
     try:
@@ -108,26 +122,57 @@ def read_run(ds: xr.Dataset, tracks: str | None = None) -> Run:
         table[name] = value
     named = spec.get("human", [])
     human = [named] if isinstance(named, str) else list(named)
-    return Run(table, varied, list(fixed), str(tracks), str(ds["level"].attrs["units"]), human)
+    comparison = spec.get("comparison", {})
+    relative_to, unit = comparison.get("relative_to", {}), str(ds["level"].attrs["units"])
+    if relative_to:
+        table, unit = _relative(table, varied, relative_to), "dB" if unit.startswith("dB") else unit
+    how = dict(comparison.get("where", {})), dict(comparison.get("same", {})), dict(relative_to)
+    return Run(table, varied, list(fixed), str(tracks), unit, human, *how)
+
+
+def _relative(table: pd.DataFrame, varied: list[str], relative_to: Where) -> pd.DataFrame:
+    """Return thresholds less that of the condition with the values ``relative_to`` and else the same factors.
+
+    A factor that a condition without masker states but that means nothing there (its gap) need not agree: if one
+    reference is left per observer, it serves all. Both intervals enter that of the difference, as independent errors.
+    """
+    keys = ["observer", *(f for f in varied if f not in relative_to)]
+    is_reference = np.ones(len(table), dtype=bool)
+    for name, value in relative_to.items():
+        is_reference &= _equal(table[name], value)
+    reference = table[is_reference]
+    if len(reference) == reference["observer"].nunique():
+        keys = ["observer"]
+    columns = ["threshold", "ci_low", "ci_high"]
+    found = reference[[*keys, *columns]].rename(columns={c: f"reference_{c}" for c in columns})
+    rest = table[~is_reference]
+    joined = rest.merge(found, on=keys, how="left").set_axis(rest.index)
+    middle, base = joined["threshold"], joined["reference_threshold"]
+    below = np.hypot(middle - joined["ci_low"], joined["reference_ci_high"] - base)
+    above = np.hypot(joined["ci_high"] - middle, base - joined["reference_ci_low"])
+    return joined.assign(threshold=middle - base, ci_low=middle - base - below, ci_high=middle - base + above)
 
 
 def matches(run: Run, name: str, where: Where, tolerance: float, same: Mapping[str, str]) -> Iterator[Match]:
     """Yield every comparison of a run with one human data set; one without pairs says why."""
-    table = _human_table(name, same)
+    from psysim import human
+
+    table = renamed(human.as_thresholds(name), same)
     base = {"human": name, "label": table["label"].iloc[0], "confidence": table.attrs["confidence"]}
     factors = _factors(table)
     rows = table[(table["tracks"] == run.tracks) & (table["kind"] != "bound")]
     is_curve = set(rows["kind"]) == {"fitted_curve"} and RATE in rows
-    rows = _filtered(
+    rows = filtered(
         rows, {k: v for k, v in where.items() if not (is_curve and k == RATE)}
     )  # interpolation needs it whole
-    model = _filtered(run.table, where)
+    model = filtered(run.table, where)
     shared = [f for f in factors if f in run.varied or f in run.fixed]
     problem = _problem(run, table, rows, model, factors, shared, where)
     notes = [problem] if problem else []
     n_bounds = int(((table["tracks"] == run.tracks) & (table["kind"] == "bound")).sum())
     notes += [f"{n_bounds} bounds left out"] if n_bounds else []
     notes += [f"{theirs} taken as {ours}" for theirs, ours in same.items() if ours in factors]
+    notes += [f"thresholds relative to {_say(run.relative_to)}"] if run.relative_to else []
     if problem:
         for observer in run.table["observer"].unique():
             yield Match({"observer": observer, **base, "n_human": len(rows)}, notes=notes)
@@ -146,14 +191,11 @@ def matches(run: Run, name: str, where: Where, tolerance: float, same: Mapping[s
             yield match
 
 
-def _human_table(name: str, same: Mapping[str, str]) -> pd.DataFrame:
-    """Return the human thresholds with the columns renamed that the user declared to be the same as the run's."""
-    from psysim import human
-
-    table = human.as_thresholds(name)
-    renamed = table.rename(columns={theirs: ours for theirs, ours in same.items() if theirs in _factors(table)})
-    renamed.attrs = table.attrs
-    return renamed
+def renamed(table: pd.DataFrame, same: Mapping[str, str]) -> pd.DataFrame:
+    """Return human thresholds with the columns renamed that the user declared to be the same as the run's."""
+    found = table.rename(columns={theirs: ours for theirs, ours in same.items() if theirs in _factors(table)})
+    found.attrs = table.attrs
+    return found
 
 
 def _factors(table: pd.DataFrame) -> list[str]:
@@ -181,7 +223,7 @@ def check_where(where: Where, same: Mapping[str, str], run: Run, names: Sequence
                 raise SpecError(f"{what}: there is no factor '{key}'. Known: {options}.{did_you_mean(key, known)}")
 
 
-def _filtered(table: pd.DataFrame, where: Where) -> pd.DataFrame:
+def filtered(table: pd.DataFrame, where: Where) -> pd.DataFrame:
     """Return the rows that have the wanted values in the columns that exist."""
     for key, wanted in where.items():
         if key in table:
@@ -215,7 +257,9 @@ def _problem(
         return f"no {'human data' if len(rows) == 0 else 'conditions of the run'} left after where"
     units = set(rows["unit"])
     if units != {run.unit}:
-        return f"its unit is {', '.join(sorted(units))}, the run's {run.unit}"
+        masking = units == {"dB"} and run.unit.startswith("dB ")
+        hint = " (an amount of masking? [comparison] relative_to)" if masking else ""
+        return f"its unit is {', '.join(sorted(units))}, the run's {run.unit}{hint}"
     unknown = [f for f in factors if f not in shared and f not in where and rows[f].dtype.kind in "if"]
     if unknown:
         values = {f: sorted(rows[f].dropna().unique().tolist()) for f in unknown}

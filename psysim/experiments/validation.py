@@ -29,6 +29,7 @@ TOP_LEVEL = (
     "title",
     "description",
     "human",
+    "comparison",
     "stimulus",
     "conditions",
     "cases",
@@ -40,7 +41,12 @@ TOP_LEVEL = (
     "profiles",
 )
 REQUIRED = ("title", "stimulus", "procedure", "observers")
-TABLES = ("stimulus", "conditions", "task", "procedure", "run", "engine", "profiles")
+TABLES = ("comparison", "stimulus", "conditions", "task", "procedure", "run", "engine", "profiles")
+COMPARISON = {  # its keys, with an example of each
+    "relative_to": "masker_level_db_spl = -inf",
+    "same": 'level_db_sl = "level_db_spl"',
+    "where": "frequency_hz = 500.0",
+}
 
 
 class _Checker:
@@ -110,6 +116,42 @@ class _Checker:
                 hint = did_you_mean(name, known) or " 'psysim list human' shows the names."
                 self.add(f"human[{i}]", f"there is no data set '{name}'.{hint}")
         return tuple(names)
+
+    def comparison(self, names: tuple[str, ...], fields: list[str], conditions: list[dict[str, Any]]) -> None:
+        """Check the table that says how the run is compared with the human data; the evaluation reads it."""
+        table = self.table("comparison")
+        for key in table:
+            if key not in COMPARISON:
+                self.add(f"comparison.{key}", unknown_key(key, COMPARISON))
+            elif not isinstance(table[key], dict):
+                self.add(f"comparison.{key}", f"must be a table, for instance {{ {COMPARISON[key]} }}.")
+        same, where, relative_to = (self.tables_of(table, key) for key in ("same", "where", "relative_to"))
+        if same or where:
+            from psysim import human
+
+            theirs = list(dict.fromkeys(c for name in names for c in human.as_thresholds(name).columns))
+            known = {"same": theirs, "where": [*theirs, *fields]}
+            for key, values in (("same", same), ("where", where)):
+                for name in values:
+                    if name not in known[key]:
+                        self.add(f"comparison.{key}.{name}", unknown_key(name, known[key]))
+        for name, ours in same.items():
+            if ours not in fields:
+                self.add(f"comparison.same.{name}", unknown_key(str(ours), fields))
+        factors = list(conditions[0])
+        unknown = [name for name in relative_to if name not in factors]
+        for name in unknown:
+            self.add(f"comparison.relative_to.{name}", f"{unknown_key(name, factors)} It must be a condition.")
+        if relative_to and not unknown:
+            found = [c for c in conditions if all(c[name] == value for name, value in relative_to.items())]
+            if len(found) in (0, len(conditions)):
+                whose = "no" if not found else "every"
+                self.add("comparison.relative_to", f"{whose} condition has {show(relative_to)}: some must have it.")
+
+    @staticmethod
+    def tables_of(table: dict[str, Any], key: str) -> dict[str, Any]:
+        value = table.get(key, {})
+        return value if isinstance(value, dict) else {}
 
     def varied_name(self, name: str, key: str, fields: Iterable[str], tracks: object) -> bool:
         """Check the name of a parameter that is to vary between conditions."""
@@ -366,6 +408,13 @@ def validate(tables: dict[str, Any], source: str, folder: Path) -> ExperimentSpe
     stimulus, cases = check.stimulus(factors, check.cases(fields, tracks), tracks, level)
     procedure = check.procedure(tracked)
     human = check.human()
+    conditions = [
+        {**case, **dict(zip(factors, values, strict=True))}
+        for case in cases or [{}]
+        for values in itertools.product(*factors.values())
+    ]
+    if not check.problems:
+        check.comparison(human, fields, conditions)
     observers = check.observers(run.fs)
     if check.problems:
         raise SpecProblems(source, check.problems)
@@ -375,11 +424,7 @@ def validate(tables: dict[str, Any], source: str, folder: Path) -> ExperimentSpe
         human=human,
         stimulus_kind=str(kind_name),
         stimulus=stimulus,
-        conditions=[
-            {**case, **dict(zip(factors, values, strict=True))}
-            for case in cases or [{}]
-            for values in itertools.product(*factors.values())
-        ],
+        conditions=conditions,
         task=task,
         procedure_kind=procedure_table.get("kind", "up_down"),
         procedure=procedure,

@@ -52,6 +52,8 @@ _RULES: dict[tuple[str, str], _Rule] = {  # (data set or "*", measure)
     ("guest2024_profile_analysis_hl", "increment_threshold"): _Rule("increment_db", "dB"),
     ("borjigin_fm_itd", "fm_detection_threshold"): _Rule("deviation_hz", "Hz", lambda v: 10 ** (v / 20)),
     ("schairer2008_forward_masking", "detection_threshold"): _Rule("probe_level_db_spl", "dB SPL"),
+    ("jesteadt1982_forward_masking_fit", "amount_of_masking"): _Rule("probe_level_db_spl", "dB"),  # a difference
+    ("moore1998_spectral_masking", "masking_above_absolute_threshold"): _Rule("probe_level_db_spl", "dB"),
     ("alexis106_noise", "level_increment_threshold"): _Rule("level_increment_db", "dB"),
     ("jepsen2008_tone_in_noise_duration", "detection_threshold"): _Rule("signal_level_db_spl", "dB SPL"),
     ("moore1990_notched_noise_100hz", "detection_threshold"): _Rule("signal_level_db_spl", "dB SPL"),
@@ -75,6 +77,7 @@ _RENAME: dict[str, dict[str, str]] = {  # data set (or "*"): its column, in s an
     "jepsen2008_tone_in_noise_duration": {"signal_frequency_hz": "signal_hz", "masker_level_db_spl": "level_db_spl"},
     "jesteadt1982_forward_masking_fit": _FORWARD,
     "schairer2008_forward_masking": _FORWARD,
+    "moore1998_spectral_masking": {"signal_frequency_hz": "probe_hz"},
     "moore1990_notched_noise_100hz": {"signal_frequency_hz": "signal_hz"},
 }
 _ABOUT_LISTENERS = ("mean_age_years", "mean_hl_at_target_db")

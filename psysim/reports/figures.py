@@ -156,7 +156,8 @@ def _figure(ds: xr.Dataset, numbers: ThresholdNumbers, compact: bool, downwards:
         figure = Figure((layout.width_in, height + legend_in), layout="constrained")
         top, bottom = stacked(figure, height, legend_in)
         axes = top.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        set_ordinate(axes.flat[0], numbers.table, label.unit("level"), downwards)
+        unit = "dB" if numbers.relative_to else label.unit("level")
+        set_ordinate(axes.flat[0], numbers.table, unit, downwards)
         for i, ax in enumerate(axes.flat):
             if i >= len(panels):
                 ax.set_axis_off()
@@ -168,7 +169,8 @@ def _figure(ds: xr.Dataset, numbers: ThresholdNumbers, compact: bool, downwards:
                 ax.set_xlabel(label.axis(numbers.x) if numbers.x else "")
         better = "\n(better sensitivity upwards)" if downwards else ""
         top.supylabel(
-            wrapped(label.axis("level"), int(height * 110 / layout.font_pt)) + better, fontsize=layout.font_pt
+            wrapped(label.threshold(numbers.relative_to), int(height * 110 / layout.font_pt)) + better,
+            fontsize=layout.font_pt,
         )
         title = "Marker: mean over tracks; bar: 95 % bootstrap interval" if numbers.several_tracks else "One track each"
         bottom.legend(

@@ -155,6 +155,13 @@ class Labeller:
         unit = self.unit(machine)
         return f"{self.name(machine)} ({unit})" if unit else self.name(machine)
 
+    def threshold(self, relative_to: Mapping[str, Any] | None = None) -> str:
+        """Return what the thresholds are, with unit; differences where they are ``relative_to`` some conditions."""
+        if not relative_to:
+            return self.axis("level")
+        unit = "dB" if self.unit("level").startswith("dB") else self.unit("level")
+        return f"Rise of {lower(self.name('level'))} over that at {self.point(relative_to)} ({unit})"
+
     def value(self, machine: str, value: Any) -> str:
         """Return one value with its unit."""
         if isinstance(value, bool | np.bool_):

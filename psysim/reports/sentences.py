@@ -12,6 +12,7 @@ import numpy as np
 from psysim.procedures import Status
 from psysim.reports.labels import STATUS_WORDS, Labeller, capital, lower
 from psysim.reports.methods import calibration_state
+from psysim.reports.runs import run_of
 from psysim.reports.tables import fixed, quantity, signed
 from psysim.results import STATUS
 
@@ -207,7 +208,8 @@ def _calibration_warning(name: str, calibration: Mapping[str, Any]) -> str:
 def threshold_caption(ds: xr.Dataset, numbers: pd.DataFrame, x: str | None, downwards: bool) -> tuple[str, str]:
     """Return caption and alternative text of the threshold figure."""
     label = Labeller.of(ds)
-    what = f"{capital(label.name('level'))} at threshold"
+    relative_to = run_of(ds).relative_to
+    what = f"{label.threshold(relative_to) if relative_to else capital(label.name('level'))} at threshold"
     against = f" against {lower(label.name(x))}" if x else ""
     kinds = set(numbers["kind"])
     parts = [f"{what}{against}."]

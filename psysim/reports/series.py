@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from psysim.errors import SpecError, did_you_mean
 from psysim.evaluation import fit_tmtf, lowpass_db
 from psysim.evaluation.compare import TOLERANCE
-from psysim.evaluation.matching import Run
+from psysim.evaluation.matching import Run, filtered, renamed
 from psysim.human import as_thresholds
 from psysim.reports.labels import Labeller
 from psysim.reports.runs import RATE, abscissa, is_tmtf, run_of
@@ -40,11 +40,14 @@ class ThresholdNumbers:
         Factor on the abscissa.
     groups : list of str
         The other factors, without those that follow it: that have one value for each of its values.
+    relative_to : dict
+        The conditions that thresholds are differences from, as the experiment's ``[comparison]`` says; usually empty.
     """
 
     table: pd.DataFrame
     x: str | None
     groups: list[str]
+    relative_to: dict[str, Any] = field(default_factory=dict)
 
     @property
     def several_tracks(self) -> bool:
@@ -75,7 +78,7 @@ def human_tables(run: Run, human: Any) -> list[pd.DataFrame]:
                 f"human: a table lacks the columns {', '.join(missing)}; give names of data sets, or tables as "
                 "psysim.human.as_thresholds returns them."
             )
-    return tables
+    return [filtered(renamed(table, run.same), run.where) for table in tables]
 
 
 def threshold_numbers(ds: xr.Dataset, human: Any = None, x: str | None = None, fits: bool = True) -> ThresholdNumbers:
@@ -111,7 +114,7 @@ def threshold_numbers(ds: xr.Dataset, human: Any = None, x: str | None = None, f
         parts += _human(table, run, x, label)
     columns = ["kind", "source", "label", *run.varied, "threshold", "low", "high", "n", "n_tracks"]
     filled = [part.reindex(columns=columns) for part in parts if len(part)]
-    return ThresholdNumbers(pd.concat(filled, ignore_index=True), x, groups)
+    return ThresholdNumbers(pd.concat(filled, ignore_index=True), x, groups, run.relative_to)
 
 
 def _follows(table: pd.DataFrame, name: str, x: str | None) -> bool:
@@ -136,7 +139,10 @@ def _limits(ds: xr.Dataset, run: Run) -> list[pd.DataFrame]:
     for kind, worst in (("at_ceiling", np.nanmax), ("at_floor", np.nanmin)):
         held = status == STATUS.index(kind)
         rows = run.table[run.table[f"n_{kind}"] > 0]
-        levels = [float(worst(ended[c, o][held[c, o]])) for c, o in np.argwhere(held.any(axis=-1)) if held[c, o].any()]
+        places = [divmod(int(k), ds.sizes["observer"]) for k in rows.index]
+        levels = np.array([worst(ended[c, o][held[c, o]]) for c, o in places], dtype=np.float64)
+        if run.relative_to:
+            levels -= rows["reference_threshold"].to_numpy(dtype=np.float64)
         part = rows[[*run.varied, "n_tracks"]].assign(kind=kind, source=rows["observer"], label=rows["observer"])
         parts.append(part.assign(threshold=levels, n=rows[f"n_{kind}"]))
     return parts
@@ -164,7 +170,7 @@ def _human(table: pd.DataFrame, run: Run, x: str | None, label: Labeller) -> lis
     """Return the human thresholds that belong beside the run, one part per curve or set of points."""
     import pandas as pd
 
-    rows = table[table["tracks"] == run.tracks]
+    rows = table[(table["tracks"] == run.tracks) & (table.get("unit", run.unit) == run.unit)]
     columns = list(table.columns)
     own = [c for c in columns[columns.index("label") + 1 : columns.index("tracks")] if _stated(rows, c)]
     if len(rows) == 0 or (x is not None and x not in own):

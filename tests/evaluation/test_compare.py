@@ -359,3 +359,59 @@ def test_every_data_set_can_be_asked_for(name):
     table = compare(run({"rate_hz": [4, 16, 64]}, [-25, -24, -20], extra="carrier_hz = 1600"), name)
     assert len(table) >= 1
     assert ((table["n_points"] > 0) | (table["note"] != "")).all()
+
+
+# ------------------------------------------------------------ what the experiment's [comparison] says
+MASKING = {"masker_level_db_spl": [-math.inf] * 3 + [45.0] * 3, "probe_hz": [750.0, 1000.0, 1250.0] * 2}
+
+
+def with_comparison(ds, text):
+    """Put human data and the table [comparison] into a run's description."""
+    spec = ds.attrs["spec_toml"].replace('human = ["tmtf_parameters"]', 'human = ["moore1998_spectral_masking"]')
+    ds.attrs["spec_toml"] = spec.replace("[stimulus]", f"[comparison]\n{text}\n[stimulus]", 1)
+    return ds
+
+
+def masking_run(comparison):
+    levels = [8.0, 5.0, 7.0, 13.0, 43.0, 12.0]  # without masker, then with: it raises thresholds by 5, 38, 5 dB
+    ds = run(MASKING, levels, tracks="probe_level_db_spl", kind="masked_tone", unit="dB SPL")
+    ds.attrs["spec_toml"] = ds.attrs["spec_toml"].replace("level_db_spl = 70.0\n", "")
+    return with_comparison(ds, comparison)
+
+
+def test_thresholds_relative_to_a_condition():
+    points = match_points(masking_run("relative_to = { masker_level_db_spl = -inf }"))
+    assert points["probe_hz"].tolist() == [750.0, 1000.0, 1250.0]
+    np.testing.assert_allclose(points["model"], [5.0, 38.0, 5.0])
+    np.testing.assert_allclose(points["human_value"], [4.7, 38.77, 2.87])
+    # each mean has the bootstrap interval +-0.5: errors of a difference add in squares
+    np.testing.assert_allclose(points["model_ci_high"] - points["model"], math.hypot(0.5, 0.5))
+
+
+def test_amounts_of_masking_are_not_compared_with_levels():
+    row = only(compare(masking_run("")))
+    assert row["n_points"] == 0
+    assert "relative_to" in row["note"]
+
+
+def test_one_reference_serves_conditions_that_differ_in_a_gap():
+    conditions = {"masker_level_db_spl": [-math.inf, 40.0, 40.0, 40.0], "gap_s": [0.01, 0.01, 0.02, 0.04]}
+    extra = "probe_hz = 1000.0\nmasker_hz = 1000.0"
+    ds = run(conditions, [10.0, 25.0, 22.0, 18.0], tracks="probe_level_db_spl", unit="dB SPL", extra=extra)
+    ds.attrs["spec_toml"] = ds.attrs["spec_toml"].replace("tmtf_parameters", "jesteadt1982_forward_masking_fit")
+    ds = with_comparison(ds, "relative_to = { masker_level_db_spl = -inf }")
+    row = only(compare(ds))
+    assert row["n_points"] == 3
+    assert row["bias"] == pytest.approx((15.0 - 15.59 + 12.0 - 11.92 + 8.0 - 8.25) / 3)
+
+
+def test_same_and_where_of_the_experiment(folder):
+    add_human(folder, "steps", "level_db_sl,carrier_hz", [(20, 500, 1.0, "", "NH"), (40, 1000, 2.0, "", "NH")])
+    ds = run({"level_db_spl": [20.0, 40.0]}, [1.5, 1.0])
+    ds.attrs["spec_toml"] = ds.attrs["spec_toml"].replace("level_db_spl = 70.0", "")
+    text = 'same = { level_db_sl = "level_db_spl" }\nwhere = { carrier_hz = 500 }'
+    row = only(compare(with_comparison(ds, text), "steps"))
+    assert (row["n_points"], row["bias"]) == (1, 0.5)
+    assert "level_db_sl taken as level_db_spl" in row["note"]
+    row = only(compare(ds, "steps", where={"carrier_hz": 1000}))  # the caller's word goes first
+    assert (row["n_points"], row["bias"]) == (1, -1.0)

@@ -51,7 +51,46 @@ fs = 16000
 """
 
 # name: (text to replace, replacement, key that must be named, remedy that must be named)
+ABOVE = "[stimulus]\nkind"
 MISTAKES = {
+    # how to compare
+    "comparison key": (ABOVE, f"[comparison]\nsmae = {{}}\n{ABOVE}", "comparison.smae", "'same'"),
+    "comparison not a table": (
+        ABOVE,
+        f'[comparison]\nwhere = "rate_hz"\n{ABOVE}',
+        "comparison.where",
+        "frequency_hz = 500",
+    ),
+    "comparison human factor": (
+        ABOVE,
+        f"[comparison]\nsame = {{ rat_hz = 'rate_hz' }}\n{ABOVE}",
+        "comparison.same.rat_hz",
+        "'rate_hz'",
+    ),
+    "comparison own factor": (
+        ABOVE,
+        f"[comparison]\nsame = {{ rate_hz = 'rte_hz' }}\n{ABOVE}",
+        "comparison.same.rate_hz",
+        "'rate_hz'",
+    ),
+    "comparison where": (
+        ABOVE,
+        f"[comparison]\nwhere = {{ rat_hz = 4 }}\n{ABOVE}",
+        "comparison.where.rat_hz",
+        "'rate_hz'",
+    ),
+    "comparison reference no condition": (
+        ABOVE,
+        f"[comparison]\nrelative_to = {{ rat_hz = 4 }}\n{ABOVE}",
+        "comparison.relative_to.rat_hz",
+        "'rate_hz'",
+    ),
+    "comparison reference not there": (
+        ABOVE,
+        f"[comparison]\nrelative_to = {{ rate_hz = 5 }}\n{ABOVE}",
+        "comparison.relative_to",
+        "no condition",
+    ),
     # misspelt keys
     "misspelt table": ("[procedure]", "[proceedure]", "proceedure", "'procedure'"),
     "misspelt stimulus key": ("level_db_spl = 70.0", "levl_db_spl = 70.0", "stimulus.levl_db_spl", "'level_db_spl'"),
