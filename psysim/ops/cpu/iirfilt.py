@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from psysim.ops.cpu import sosfilt
 from psysim.ops.cpu.simd import LANES, load, store
 from psysim.ops.cpu.tiles import (
     TILE,
@@ -26,6 +27,8 @@ from psysim.ops.cpu.tiles import (
 )
 
 __all__ = ["backward", "forward"]
+
+_BIQUAD = 5  # coefficients of a section of order 2, the same filter and states as those of `sosfilt`
 
 
 @kernel
@@ -116,6 +119,8 @@ def _forward(block, x, coef, channels, sections, order, samples, begin, out, end
 
 def forward(x: Tensor, coef: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """Run the operator on the CPU; ``coef`` (1 or F, S, 2 K + 1)."""
+    if coef.shape[2] == _BIQUAD:
+        return sosfilt.forward(x, coef, state)
     out, end = empty(x.shape, x.dtype), torch.empty(state.shape, dtype=state.dtype)
     sizes = coef.shape[0], coef.shape[1], coef.shape[2] // 2, x.shape[2]
     blocks = blocks_of(x.shape[0] * x.shape[1])
@@ -167,6 +172,8 @@ def backward(
     grad: Tensor, grad_end: Tensor, x: Tensor, coef: Tensor, state: Tensor, learn: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients with respect to ``x``, if ``learn`` to ``coef``, and to ``state``."""
+    if coef.shape[2] == _BIQUAD:
+        return sosfilt.backward(grad, grad_end, x, coef, state, learn)
     batch, channels, samples = x.shape
     grad_x, grad_begin = empty(x.shape, x.dtype), torch.empty(state.shape, dtype=state.dtype)
     grad_coef = torch.zeros((batch, channels, *coef.shape[1:]), dtype=torch.float64)

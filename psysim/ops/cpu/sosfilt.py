@@ -107,10 +107,11 @@ def _forward(block, x, coef, channels, sections, samples, begin, out, end):
     rows = lane_rows(block, x.size // samples)
     lanes = lane_coefficients(coef, rows, channels, sections)
     offsets = rows * samples
-    tile, none = scratch(TILE * LANES, coef), scratch(LANES, coef)
+    tile, none = scratch(LANES * LANES, coef), scratch(LANES, coef)
     state = read_state(begin, rows, 2 * sections, coef)
-    for start in range(0, samples, TILE):
-        count = min(TILE, samples - start)
+    # so few samples at a time that the processor transposes the next ones while it filters these
+    for start in range(0, samples, LANES):
+        count = min(LANES, samples - start)
         read_tile(x, offsets, start, count, tile)
         sections_advance(tile, count, lanes, state, none)
         flush(state)
