@@ -25,6 +25,7 @@ _FUNCTIONS = {
     "load": "psysim.experiments.spec",
     "loads": "psysim.experiments.spec",
     "run": "psysim.experiments.engine",
+    "predict_threshold": "psysim.experiments.prediction",
     "thresholds": "psysim.results.tables",
     "compare": "psysim.evaluation.compare",
     "report": "psysim.reports.report",
@@ -52,6 +53,7 @@ __all__ = ["__version__", *_FUNCTIONS, *_ROOMS]
 if TYPE_CHECKING:
     from psysim.evaluation.compare import compare as compare
     from psysim.experiments.engine import run as run
+    from psysim.experiments.prediction import predict_threshold as predict_threshold
     from psysim.experiments.spec import load as load
     from psysim.experiments.spec import loads as loads
     from psysim.reports.report import report as report

@@ -197,6 +197,14 @@ class Sounds:
         sounds = self.generate(flat, levels, is_target, self._noise_keys(keys).flatten(), self._rove(keys))
         return sounds.reshape(n_rows, n_intervals, -1)
 
+    def one_interval(self, condition: Tensor, level: Tensor, target: Tensor, keys: Keys, place: int) -> Tensor:
+        """Return the sounds (B, T) of the interval ``place`` of trials, the same as `make_intervals` gives there."""
+        one, is_target = keys[:, place], target == place
+        rove = self._rove(keys)
+        if rove is not None:
+            rove = rove.reshape(keys.shape)[:, place]
+        return self.generate(condition, level, is_target, self._noise_keys(one), rove)
+
     def _rove(self, keys: Keys) -> Tensor | None:
         width = self.spec.task.rove_db
         if not width:

@@ -15,6 +15,8 @@ import pydantic
 import torch
 from torch import Tensor
 
+from psysim.errors import SpecError
+from psysim.observers.expectation import DecisionSamples, forced_choice, yes_no
 from psysim.registry import Registry
 from psysim.rng import Keys, Purpose, normal, uniform
 
@@ -213,6 +215,41 @@ class Observer(ABC):
     def criterion(self, condition: Tensor) -> Tensor:
         """Return the decision variable above which a one-interval task is answered "yes", (B,); 0 by default."""
         return torch.zeros(condition.shape, dtype=torch.float64, device=condition.device)
+
+    def proportion_correct(self, samples: DecisionSamples, task: Task) -> tuple[Tensor, Tensor]:
+        """Return the expected proportion correct from the decision variables of sound tokens, no answers drawn.
+
+        It belongs to the rule of `respond`: an observer that overrides one overrides the other.
+
+        Parameters
+        ----------
+        samples : DecisionSamples
+            Of one condition.
+        task : Task
+
+        Returns
+        -------
+        proportion : Tensor ()
+        without : Tensor (K,)
+            The same without one of the K tokens, for the jackknife.
+
+        Raises
+        ------
+        SpecError
+            If the observer decides in its own way and does not say what follows from it.
+        """
+        if type(self).respond is not Observer.respond:
+            raise SpecError(
+                f"{type(self).__name__} decides in its own way (respond) and does not state its expected proportion "
+                "correct: run adaptive tracks, or give it the method proportion_correct."
+            )
+        return self._largest_wins(samples, task)
+
+    @staticmethod
+    def _largest_wins(samples: DecisionSamples, task: Task) -> tuple[Tensor, Tensor]:
+        if task.n_intervals == 1:
+            return yes_no(samples, float(getattr(task, "p_target", 0.5)))
+        return forced_choice(samples, task.n_intervals)
 
     def respond(self, trial: Trial) -> Response:
         """Answer a batch of trials: decision variable plus internal noise, then the largest interval wins.

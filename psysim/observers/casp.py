@@ -21,7 +21,9 @@ from psysim.observers.casp_stage import (
     proportion_correct,
     region_of_interest,
 )
+from psysim.observers.expectation import DecisionSamples
 from psysim.observers.template import TemplateObserver, TemplateSettings, token_means
+from psysim.procedures.tasks import Task
 from psysim.rng import Purpose, uniform
 
 __all__ = ["Casp"]
@@ -201,3 +203,19 @@ class Casp(TemplateObserver):
         other = uniform(trial.keys[:, 0], Purpose.RESPONSE, 1)[:, 0].cpu().numpy()
         choice = trial.task.answer(correct, trial.target.cpu().numpy(), other)
         return Response(torch.as_tensor(choice, device=values.device), values)
+
+    def proportion_correct(self, samples: DecisionSamples, task: Task) -> tuple[Tensor, Tensor]:
+        """Return the expected proportion correct; with the published rule the share of tokens it calls correct."""
+        n_down = self.settings.n_down
+        if n_down is None:
+            return self._largest_wins(samples, task)
+        others = samples.reference
+        if others.shape[1] == 1:  # the tokens after the target's own, as many as a trial has
+            own = torch.arange(len(others), device=others.device)[:, None]
+            shift = torch.arange(1, task.n_intervals, device=others.device)
+            others = others[(own + shift) % len(others), 0]
+        values = torch.cat([samples.target[:, None], others], 1)
+        difference = interval_difference(values, torch.zeros(len(values), dtype=torch.int64, device=values.device))
+        probability = proportion_correct(difference, task.n_intervals, self.internal_noise_var)
+        right = (probability > 2.0 ** (-1.0 / n_down)).to(torch.float64)
+        return right.mean(), (right.sum() - right) / max(len(right) - 1, 1)
