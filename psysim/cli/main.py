@@ -1,4 +1,4 @@
-"""The psysim command: run, report, check, list, info, export, human, calibrate, doctor."""
+"""The psysim command: run, predict, report, check, list, info, export, human, calibrate, doctor."""
 
 from __future__ import annotations
 
@@ -75,6 +75,23 @@ def run(
         running.print_plan(spec, device or None)
         return
     running.run(spec, running.result_path(file, out), device or None, resume)
+
+
+@app.command()
+def predict(
+    file: File,
+    out: Annotated[Path | None, typer.Option(help="Result, a name ending in .zarr. Default: none is stored.")] = None,
+    tokens: Annotated[int, typer.Option(help="Sound tokens per condition, where sounds are random.")] = 32,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "",
+    profile: Profile = None,
+    overrides: Overrides = None,
+) -> None:
+    """Predict an experiment's thresholds from decision variables, without running tracks."""
+    from psysim.cli import running
+
+    if device:
+        check_option("--device", device, ("auto", "cpu", "cuda"))
+    running.predict(_load(file, profile, overrides), out, tokens, device or None)
 
 
 @app.command()

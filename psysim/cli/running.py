@@ -13,7 +13,7 @@ from psysim.cli import tables
 if TYPE_CHECKING:
     from psysim.experiments import ExperimentSpec, Progress
 
-__all__ = ["print_plan", "result_path", "run"]
+__all__ = ["predict", "print_plan", "result_path", "run"]
 
 
 def result_path(file: Path, out: Path | None) -> Path:
@@ -53,6 +53,23 @@ def run(spec: ExperimentSpec, out: Path, device: str | None, resume: bool) -> No
             f"{failed} tracks ended because the observer's output was not finite (status invalid_output). "
             "Check the stimulus levels and the model options."
         )
+
+
+def predict(spec: ExperimentSpec, out: Path | None, n_tokens: int, device: str | None) -> None:
+    """Predict, print the thresholds beside what tracks would measure, and store the result if asked to."""
+    from psysim.errors import SpecError, StoreError
+    from psysim.experiments.prediction import predict_threshold
+    from psysim.results import store
+
+    if out is not None and out.suffix != ".zarr":
+        raise SpecError(f"--out {out}: give a name ending in .zarr.")
+    if out is not None and store.state_of(out) != "absent":
+        raise StoreError(f"{out} is there already. Choose another --out.")
+    dataset = predict_threshold(spec, n_tokens=n_tokens, device=device)
+    tables.show_prediction(dataset)
+    if out is not None:
+        store.save(dataset, out)
+        typer.echo(f"Result: {out}\nReport: psysim report {out}", err=not sys.stdout.isatty())
 
 
 class _Bar:

@@ -112,6 +112,19 @@ def show_thresholds(dataset: xr.Dataset) -> None:
     show(frame_rows(frame))
 
 
+def show_prediction(dataset: xr.Dataset) -> None:
+    """Print predicted thresholds, with their standard errors and what adaptive tracks would measure."""
+    from psysim.results import STATUS, factors, thresholds
+
+    frame = thresholds(dataset)[[*factors(dataset), "observer", "threshold", "threshold_sem"]]
+    frame["status"] = [STATUS[k] for k in dataset["status"].values[:, :, 0].ravel()]
+    for name in ("track_mean", "track_sd", "model_evaluations"):
+        frame[name] = dataset[name].values.ravel()
+    unit = dataset["level"].attrs.get("units", "")
+    typer.echo(f"Predicted thresholds: {dataset['level'].attrs.get('long_name', 'level')} [{unit}]")
+    show(frame_rows(frame))
+
+
 def show_info(result: Path) -> None:
     """Print a result's title, size, thresholds and provenance."""
     from psysim.experiments.recording import open_result

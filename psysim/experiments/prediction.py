@@ -285,7 +285,8 @@ class _Search:
             start += counts[c]
             reference, reference_std = (part[: counts[c]] for part in self._references[c])
             criterion = float(self.observer.criterion(torch.tensor([c], device=self.device))[0])
-            samples = DecisionSamples(values[own], std[own], reference, reference_std, criterion)
+            exchangeable = not self.rove_per_trial
+            samples = DecisionSamples(values[own], std[own], reference, reference_std, exchangeable, criterion)
             proportion, without = self.observer.proportion_correct(samples, self.task)
             known = self.known[c]
             known.ease.append(ease)

@@ -210,7 +210,7 @@ class Casp(TemplateObserver):
         if n_down is None:
             return self._largest_wins(samples, task)
         others = samples.reference
-        if others.shape[1] == 1:  # the tokens after the target's own, as many as a trial has
+        if samples.exchangeable:  # the tokens after the target's own, as many as a trial has
             own = torch.arange(len(others), device=others.device)[:, None]
             shift = torch.arange(1, task.n_intervals, device=others.device)
             others = others[(own + shift) % len(others), 0]

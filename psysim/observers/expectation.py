@@ -24,8 +24,10 @@ class DecisionSamples:
     target, target_std : Tensor (K,)
         Intervals with the target.
     reference, reference_std : Tensor (K, J)
-        Intervals without. ``J = 1``: token k shares its random numbers with target k, and any token may meet any other
-        in a trial. ``J > 1``: the J other intervals of trial k, which only meet target k.
+        Intervals without.
+    exchangeable : bool
+        True: ``J = 1``, reference k shares its random numbers with target k, and any may meet any other target in a
+        trial. False: row k holds the other intervals of trial k, which meet target k only (a rove per trial).
     criterion : float
         Yes/no criterion of the condition.
     """
@@ -34,12 +36,14 @@ class DecisionSamples:
     target_std: Tensor
     reference: Tensor
     reference_std: Tensor
+    exchangeable: bool = True
     criterion: float = 0.0
 
     @property
-    def one_token(self) -> bool:
-        """Whether the sounds are the same in every trial."""
-        return len(self.target) == 1
+    def least_std(self) -> float:
+        """A noise that decides only ties."""
+        largest = max(float(self.target.abs().max()), float(self.reference.abs().max()))
+        return _SMALLEST_STD * largest or _SMALLEST_STD
 
 
 def forced_choice(samples: DecisionSamples, n_intervals: int) -> tuple[Tensor, Tensor]:
@@ -70,13 +74,13 @@ def forced_choice(samples: DecisionSamples, n_intervals: int) -> tuple[Tensor, T
     """
     x, weight = (torch.as_tensor(a) for a in np.polynomial.hermite_e.hermegauss(NODES))
     x, weight = x.to(samples.target.device), (weight / math.sqrt(2 * math.pi)).to(samples.target.device)
-    smallest = _SMALLEST_STD * float(max(samples.target.abs().max(), samples.reference.abs().max(), 1e-300))
+    smallest = samples.least_std
     noisy = samples.target[:, None] + samples.target_std.clamp(min=smallest)[:, None] * x  # (K, Q)
     n = len(samples.target)
-    if samples.reference.shape[1] > 1 or n == 1:
+    if n == 1 or not samples.exchangeable:
         apart = (noisy[:, :, None] - samples.reference[:, None, :]) / samples.reference_std.clamp(min=smallest)[:, None]
         wins = torch.special.ndtr(apart).prod(-1)
-        if samples.reference.shape[1] == 1:
+        if samples.exchangeable:
             wins = wins ** (n_intervals - 1)
         each = wins @ weight
         total = each.sum()
@@ -107,7 +111,7 @@ def yes_no(samples: DecisionSamples, p_target: float) -> tuple[Tensor, Tensor]:
     without : Tensor (K,)
         The same without one of the tokens: the jackknife's values.
     """
-    smallest = _SMALLEST_STD * float(max(samples.target.abs().max(), samples.reference.abs().max(), 1e-300))
+    smallest = samples.least_std
     hit = torch.special.ndtr((samples.target - samples.criterion) / samples.target_std.clamp(min=smallest))
     rejection = torch.special.ndtr((samples.criterion - samples.reference) / samples.reference_std.clamp(min=smallest))
     each = p_target * hit + (1 - p_target) * rejection.mean(1)

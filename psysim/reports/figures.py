@@ -29,6 +29,7 @@ from psysim.reports.style import (
     wrapped,
 )
 from psysim.reports.track_figure import tracks_figure
+from psysim.results import is_predicted
 from psysim.results.schema import in_order
 
 if TYPE_CHECKING:
@@ -173,6 +174,7 @@ def _figure(ds: xr.Dataset, numbers: ThresholdNumbers, compact: bool, downwards:
             fontsize=layout.font_pt,
         )
         title = "Marker: mean over tracks; bar: 95 % bootstrap interval" if numbers.several_tracks else "One track each"
+        title = "Predicted without tracks; bar: 95 % interval" if is_predicted(ds) else title
         bottom.legend(
             *zip(*entries, strict=True), loc="upper left", title=title, alignment="left", title_fontsize="small",
             handlelength=2.6, labelspacing=0.35, borderaxespad=0.2,

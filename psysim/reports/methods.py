@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psysim.errors import SpecError
 from psysim.reports.labels import Labeller, capital, lower, number
 from psysim.reports.runs import read_provenance, read_spec
-from psysim.results import factors
+from psysim.results import factors, is_predicted
 from psysim.results.schema import in_order
 
 if TYPE_CHECKING:
@@ -73,12 +73,20 @@ def methods(ds: xr.Dataset) -> str:
         _task(spec.get("task", {})),
         _stimulus(spec.get("stimulus", {}), label),
         _conditions(ds, spec.get("conditions", {}), label),
-        _rule(spec.get("procedure", {}), ds, label),
-        _tracks(ds),
+        *([_prediction(ds, facts)] if is_predicted(ds) else [_rule(spec.get("procedure", {}), ds, label), _tracks(ds)]),
         *(_observer(entry, facts.get("calibration", {}), label) for entry in spec.get("observers", [])),
         _numbers(spec.get("run", {}), facts),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _prediction(ds: xr.Dataset, facts: Mapping[str, Any]) -> str:
+    target = number(100 * float(ds.attrs["target_proportion"]))
+    return (
+        "Thresholds were predicted without tracks, as the level at which the expected proportion correct, computed "
+        f"from the decision variables of {facts.get('n_tokens', 'several')} sound tokens per condition (one where the "
+        f"sounds hold nothing random), is {target} %."
+    )
 
 
 def _opening(facts: Mapping[str, Any]) -> str:

@@ -282,8 +282,14 @@ def _facts(ds: xr.Dataset, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = [
         ("Observers", ", ".join(str(name) for name in ds["observer"].values)),
         ("Conditions", str(ds.sizes["condition"])),
-        ("Tracks per condition", str(ds.sizes["track"])),
-        ("Trials", f"{int(ds['n_trials'].sum()):,}".replace(",", " ")),
+        *(
+            [("Method", "predicted from decision variables, no tracks")]
+            if results.is_predicted(ds)
+            else [
+                ("Tracks per condition", str(ds.sizes["track"])),
+                ("Trials", f"{int(ds['n_trials'].sum()):,}".replace(",", " ")),
+            ]
+        ),
     ]
     made = [("Date", str(facts.get("created", ""))[:10]), ("Device", str(facts.get("device", "")))]
     return [*found, *((name, text) for name, text in made if text)]

@@ -14,7 +14,7 @@ from psysim.reports.labels import STATUS_WORDS, Labeller, capital, lower
 from psysim.reports.methods import calibration_state
 from psysim.reports.runs import run_of
 from psysim.reports.tables import fixed, quantity, signed
-from psysim.results import STATUS
+from psysim.results import STATUS, is_predicted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,7 +157,12 @@ def warnings(
     invalid = int((status == STATUS.index("invalid_output")).sum())
     if invalid:
         found.append(f"{invalid} tracks ended because the observer gave an answer that is not a number.")
-    n = ds.sizes["track"]
+    n = FEW_TRACKS if is_predicted(ds) else ds.sizes["track"]
+    if is_predicted(ds):
+        found.append(
+            "These thresholds were predicted from decision variables, without tracks: adaptive tracks settle a little "
+            "elsewhere (track_mean and track_sd in the dataset say where)."
+        )
     if n == 1:
         found.append("There is one track per condition: the thresholds have no interval.")
     elif n < FEW_TRACKS:

@@ -6,7 +6,7 @@ Importing this package loads neither xarray nor pandas; the functions do.
 from psysim.results.journal import Journal, fill, read_journal, record_dtype
 from psysim.results.schema import DIMS, FIELDS, SCHEMA_VERSION, STATUS, document, empty_dataset, factors, validate
 from psysim.results.store import export_csv, export_netcdf, finish, load, partial_path, save, state_of
-from psysim.results.tables import bootstrap_interval, thresholds, tracks
+from psysim.results.tables import bootstrap_interval, is_predicted, thresholds, tracks
 
 __all__ = [
     "DIMS",
@@ -22,6 +22,7 @@ __all__ = [
     "factors",
     "fill",
     "finish",
+    "is_predicted",
     "load",
     "partial_path",
     "read_journal",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-__all__ = ["bootstrap_interval", "position_columns", "thresholds", "tracks"]
+__all__ = ["bootstrap_interval", "is_predicted", "position_columns", "thresholds", "tracks"]
 
 CI_LEVEL = 0.95
 _CONVERGED = STATUS.index("converged")
@@ -93,6 +93,11 @@ def _stream(condition: int, observer: str) -> int:
     return (int(condition) << 32 | zlib.crc32(observer.encode())) & (2**64 - 1)
 
 
+def is_predicted(ds: xr.Dataset) -> bool:
+    """Return whether thresholds were predicted from decision variables, without tracks (`psysim.predict_threshold`)."""
+    return str(ds.attrs.get("method", "")) == "predicted"
+
+
 def thresholds(ds: xr.Dataset, level: float = CI_LEVEL, n_resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
     """Return one row per condition and observer.
 
@@ -112,7 +117,8 @@ def thresholds(ds: xr.Dataset, level: float = CI_LEVEL, n_resamples: int = 2000,
         the mean ``threshold``, ``threshold_median``, ``threshold_sd`` (n - 1), ``threshold_sem``, ``ci_low``,
         ``ci_high`` (in the unit of the tracked variable; NaN where there are too few tracks); ``n_running``,
         ``n_max_trials``, ``n_at_floor``, ``n_at_ceiling``, ``n_invalid_output``: tracks that ended otherwise;
-        ``mean_trials`` over all tracks.
+        ``mean_trials`` over all tracks. Of predicted thresholds ``threshold_sem`` and the interval are those of the
+        prediction.
         ``attrs``: "units" (per column), "long_name", "ci_level", "ci_method".
 
     Raises
@@ -147,6 +153,13 @@ def thresholds(ds: xr.Dataset, level: float = CI_LEVEL, n_resamples: int = 2000,
         "ci_level": level,
         "ci_method": f"expanded percentile bootstrap over tracks, {n_resamples} resamples, seed {seed}",
     }
+    if is_predicted(ds):
+        from scipy.special import ndtri
+
+        table["threshold_sem"] = ds["threshold_sem"].values[:, :, 0].ravel()
+        half = float(ndtri(0.5 + level / 2)) * table["threshold_sem"]
+        table["ci_low"], table["ci_high"] = table["threshold"] - half, table["threshold"] + half
+        table.attrs["ci_method"] = "normal, from the jackknife over sound tokens"
     return table
 
 
