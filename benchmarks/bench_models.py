@@ -134,7 +134,7 @@ def line(row: dict[str, Any]) -> str:
     """Return a row as text."""
     peak = "-" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 1e6:.1f}"
     ratio = f"{row['backward_per_forward']:.2f}" if "backward_per_forward" in row else ""
-    names = f"{row['model']:<12}{row['path']:<11}{row['batch']:>6}{row['dtype']:>10}"
+    names = f"{row['model']:<14}{row['path']:<11}{row['batch']:>6}{row['dtype']:>10}"
     return f"{names}{row['times_real_time']:18.1f}{peak:>10}{ratio:>19}"
 
 
@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
     Whole.seconds, Whole.device = options.seconds, options.device
     batches = options.batch or ([1, 8, 64] if options.device == "cpu" else [256])
     print(
-        f"{'model':<12}{'path':<11}{'batch':>6}{'dtype':>10}{'times real time':>18}{'peak MB':>10}"
+        f"{'model':<14}{'path':<11}{'batch':>6}{'dtype':>10}{'times real time':>18}{'peak MB':>10}"
         f"{'backward/forward':>19}"
     )
     rows = []

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from psysim import ops
 from psysim.ops import steps
-from psysim.stages import DRNLFilterbank
+from psysim.stages import DRNLFilterbank, ExcitationPattern
 
 __all__ = ["BENCHMARKS", "Operator"]
 
@@ -255,6 +255,26 @@ class ModulationBank(Operator):
         return modulation_coefficients()
 
 
+class RoexSpread(Operator):
+    """Spectra of 1025 components, one every millisecond, into 150 filters with 227 components on their low side.
+
+    "Samples" are frames, "channels" components. Per component and filter: the larger slope, two products, a sum, an
+    exponential, a product and a sum.
+    """
+
+    op, wide, channels = "roex_spread", False, 1025
+    flops = 34020 / 1025 * (1 + 1 + 1 + 1 + 15 + 2)
+
+    def signal(self) -> Tensor:
+        self.samples = round(self.seconds * 1000)
+        return noise(self.batch * self.samples, self.channels, self.dtype, 1e3, self.device).square_()
+
+    def constants(self) -> tuple[Any, ...]:
+        pattern = ExcitationPattern()
+        tables = pattern._lower * pattern.lower_slope_base, pattern._lowest, pattern._count
+        return torch.full_like(self.x, 0.8), *tables
+
+
 class Resample(Operator):
     """To a quarter of the rate with 81 taps: 81 multiply-additions per output, a quarter of them per input."""
 
@@ -322,6 +342,7 @@ BENCHMARKS: tuple[type[Operator], ...] = (
     HairCell,
     AdaptationLoops,
     Resample,
+    RoexSpread,
     ModulationBank,
     TemplateProduct,
     ChainForward,

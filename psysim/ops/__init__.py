@@ -19,6 +19,7 @@ from psysim.ops._iirfilt import iirfilt
 from psysim.ops._leaky import leaky
 from psysim.ops._modulation import modulation_bank
 from psysim.ops._resample import resample, resampling_taps
+from psysim.ops._roex import roex_spread
 from psysim.ops._smooth import smooth
 from psysim.ops._sosfilt import sosfilt
 from psysim.ops._template import template_product
@@ -37,6 +38,7 @@ __all__ = [
     "modulation_bank",
     "resample",
     "resampling_taps",
+    "roex_spread",
     "smooth",
     "sosfilt",
     "template_product",

@@ -25,6 +25,7 @@ from psysim.ops._iirfilt import reference as iirfilt
 from psysim.ops._leaky import reference as leaky
 from psysim.ops._modulation import reference as modulation_bank
 from psysim.ops._resample import reference as resample
+from psysim.ops._roex import reference as roex_spread
 from psysim.ops._smooth import reference as smooth
 from psysim.ops._sosfilt import reference as sosfilt
 from psysim.ops._template import reference as template_product
@@ -41,6 +42,7 @@ __all__ = [
     "leaky",
     "modulation_bank",
     "resample",
+    "roex_spread",
     "smooth",
     "sosfilt",
     "template_product",

@@ -30,6 +30,7 @@ __all__ = [
     "HalfWave",
     "Loops",
     "Sections",
+    "Square",
     "Step",
     "kinds_of",
     "rebuild",
@@ -121,6 +122,17 @@ class Sections(Step):
 
 
 @dataclass(frozen=True, eq=False)
+class Square(Step):
+    """Expansion, (gain x)^2: ``gain`` (1,) or (F,)."""
+
+    gain: Tensor
+
+    def run(self, x: Tensor) -> Tensor:
+        """Square (B, F, T)."""
+        return torch.square(x * self.gain.to(x.dtype)[:, None])
+
+
+@dataclass(frozen=True, eq=False)
 class HairCell(Step):
     """`hair_cell`: ``constants`` (12,) or (F, 12), ``fs`` in Hz."""
 
@@ -177,7 +189,7 @@ class Bank(Step):
         return modulation_bank(x, self.lowpass_sos, self.decay, self.angle, self.envelope, self.scale, self.valid)
 
 
-_KINDS: tuple[type[Step], ...] = (Gammatone, Drnl, HalfWave, Sections, HairCell, Loops, Decimate, Bank)
+_KINDS: tuple[type[Step], ...] = (Gammatone, Drnl, HalfWave, Sections, HairCell, Loops, Decimate, Bank, Square)
 
 
 def kinds_of(steps: Sequence[Step]) -> list[int]:

@@ -80,6 +80,15 @@ CHAINS = {
         steps.Decimate(ops.resampling_taps(1, 2), 2),
         bank(rng, channels, 3),
     ],
+    "square, one gain": lambda rng, channels: [
+        *model(rng, channels)[:3],
+        steps.Square(double([316.2])),
+        *model(rng, channels)[3:],
+    ],
+    "square, a gain per channel": lambda rng, channels: [
+        steps.Square(double(rng.uniform(0.5, 3.0, channels))),
+        bank(rng, channels, 3),
+    ],
     "lowpass only": lambda rng, channels: [steps.HalfWave(), bank(rng, channels, 1)],
 }
 

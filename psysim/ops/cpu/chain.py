@@ -26,6 +26,7 @@ from psysim.ops.cpu.chain_plan import (
     HALFWAVE,
     LOOPS,
     SECTIONS,
+    SQUARE,
     plan_of,
     set_up,
 )
@@ -85,6 +86,11 @@ def _advance(row, count, coef, state, soft, tile, wide, none, soft_none):
         lanes, states = coef[at : at + 5 * sections * LANES], state[state_at : state_at + 2 * sections * LANES]
         sosfilt.sections_advance(wide, count, lanes, states, none)
         _narrow(wide, count, tile)
+    elif row[0] == SQUARE:
+        gain = load(soft, soft_at)
+        for t in range(count):
+            value = load(tile, t * LANES) * gain
+            store(tile, t * LANES, value * value)
     elif row[0] == HAIR_CELL:
         begin = soft_at + hair_cell.SIZE * LANES
         hair_cell.advance(tile, count, soft[soft_at:begin], soft[begin : begin + LANES], tile, soft_none)

@@ -38,11 +38,12 @@ __all__ = [
     "LOOPS",
     "READ",
     "SECTIONS",
+    "SQUARE",
     "plan_of",
     "set_up",
 ]
 
-READ, GAMMATONE, DRNL, HALFWAVE, SECTIONS, HAIR_CELL, LOOPS, DECIMATE, BANK = range(9)
+READ, GAMMATONE, DRNL, HALFWAVE, SECTIONS, HAIR_CELL, LOOPS, DECIMATE, BANK, SQUARE = range(10)
 WIDTH = 9
 
 Part = tuple[int, list[Tensor], tuple[int, int, int], tuple[int, ...]]
@@ -98,6 +99,7 @@ _PARTS: dict[type[kinds.Step], Callable[[Any], Part]] = {
     kinds.Drnl: _drnl,
     kinds.HalfWave: lambda step: (HALFWAVE, [], (0, 0, 0), ()),  # noqa: ARG005
     kinds.Sections: _sections,
+    kinds.Square: lambda step: (SQUARE, [step.gain], (0, 0, 1), (len(step.gain),)),
     kinds.HairCell: _hair_cell,
     kinds.Loops: _loops,
     kinds.Decimate: _decimate,
@@ -136,6 +138,8 @@ def set_up(row, table, channel, coef, soft):
     elif kind == SECTIONS:
         lanes = sosfilt.lane_coefficients(constants, channel, row[6], row[5])
         coef[at : at + lanes.size] = lanes
+    elif kind == SQUARE:
+        soft[soft_at : soft_at + LANES] = read_state(constants, channel % row[5], 1, soft)
     elif kind == HAIR_CELL:
         lanes = read_state(constants, channel % row[5], hair_cell.SIZE, soft)
         soft[soft_at : soft_at + lanes.size] = lanes
