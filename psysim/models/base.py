@@ -18,7 +18,14 @@ from psysim.stages.base import AuditoryModule
 
 __all__ = ["Model", "Representation", "register", "registry"]
 
-BUILTIN = ("psysim.models.dau1997", "psysim.models.king2019", "psysim.models.osses2021", "psysim.models.paulick2024")
+BUILTIN = (
+    "psysim.models.dau1997",
+    "psysim.models.glasberg2002",
+    "psysim.models.king2019",
+    "psysim.models.moore2016",
+    "psysim.models.osses2021",
+    "psysim.models.paulick2024",
+)
 
 registry: Registry[type[Model]] = Registry("model", "psysim.models", BUILTIN)
 register = registry.register

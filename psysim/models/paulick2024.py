@@ -272,7 +272,7 @@ class Paulick2024(CaspDecisions):
         return self.modulation.dense(y)
 
     def fused(self, audio: Tensor) -> tuple[Tensor, list[Step]] | None:
-        """Return what enters the first step, and the steps: from the filterbank on, with jepsen2008 from the loops on.
+        """Return what enters the first step, and the steps: from the filterbank on.
 
         None if the modulation filterbank is no step (Butterworth, complex output).
         """

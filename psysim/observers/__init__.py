@@ -14,6 +14,7 @@ from psysim.observers.decision_variable import DecisionVariable
 from psysim.observers.king2019 import King2019Observer
 from psysim.observers.optimal_detector import OptimalDetector
 from psysim.observers.simulated import SimulatedListener
+from psysim.observers.two_templates import TwoTemplates, two_template_correlations, two_template_gain
 
 __all__ = [
     "Casp",
@@ -26,6 +27,7 @@ __all__ = [
     "SimulatedListener",
     "TrainingSounds",
     "Trial",
+    "TwoTemplates",
     "band_correlations",
     "band_mask",
     "criterion_difference",
@@ -34,4 +36,6 @@ __all__ = [
     "region_of_interest",
     "register",
     "registry",
+    "two_template_correlations",
+    "two_template_gain",
 ]

@@ -81,7 +81,7 @@ class SimulatedListener(Observer):
         """
         raise SpecError("A simulated listener has no decision variable: it answers from the level alone.")
 
-    def proportion_correct(self, level: Tensor, condition: Tensor, chance_level: float) -> Tensor:
+    def _probability_correct(self, level: Tensor, condition: Tensor, chance_level: float) -> Tensor:
         """Return the probability of a correct answer, (B,)."""
         given = np.asarray(self.settings.threshold, dtype=np.float64)
         probability = psychometric_function(
@@ -97,7 +97,7 @@ class SimulatedListener(Observer):
     def respond(self, trial: Trial) -> Response:
         """Draw answers from the psychometric function."""
         draw = uniform(trial.keys[:, 0], Purpose.RESPONSE, 2)
-        correct = draw[:, 0] < self.proportion_correct(trial.level, trial.condition, trial.task.chance_level)
+        correct = draw[:, 0] < self._probability_correct(trial.level, trial.condition, trial.task.chance_level)
         choice = trial.task.answer(correct.cpu().numpy(), trial.target.cpu().numpy(), draw[:, 1].cpu().numpy())
         values = torch.full(trial.keys.shape, torch.nan, dtype=torch.float64)
         return Response(torch.as_tensor(choice, device=trial.level.device), values)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from psysim import ops
 from psysim.errors import SpecError, check_option, check_range
-from psysim.ops.steps import HairCell, HalfWave, Sections, Step
+from psysim.ops.steps import HairCell, HalfWave, Sections, Square, Step
 from psysim.stages.base import AuditoryModule, per_row
 from psysim.stages.filters import analytic_signal, butterworth_lowpass, check_below_nyquist
 
@@ -365,10 +365,17 @@ class IHCJepsen2008(IHCEnvelope):
     def forward(self, x: Tensor) -> Tensor:
         """Return the expanded envelope of ``x`` ((T,), (F, T) or (B, F, T)), of the same shape."""
         envelope = super().forward(x)
-        gain = (10.0 ** ((self.gain_db - self.ihc_loss_db) / 20.0)).to(envelope.dtype)
+        gain = self._gain.to(envelope.dtype)
         if len(gain) > 1 and (envelope.ndim == 1 or envelope.shape[-2] != len(gain)):
             raise SpecError(f"x has shape {tuple(x.shape)}, but ihc_loss_db has {len(gain)} channels.")
         return torch.square(envelope * (gain[:, None] if len(gain) > 1 else gain))
 
-    def steps(self) -> None:
-        """Return None: the square is not a step."""
+    def steps(self) -> list[Step] | None:
+        """Return the hair cell as steps, with the square as the last."""
+        before = super().steps()
+        return None if before is None else [*before, Square(self._gain)]
+
+    @property
+    def _gain(self) -> Tensor:
+        """Factor before the square, (1,) or (F,), float64."""
+        return 10.0 ** ((self.gain_db - self.ihc_loss_db).reshape(-1) / 20.0)

@@ -59,6 +59,7 @@ SETTINGS = {
     "casp": 'n_down = 2\ncorrelation = "covariance"\ninternal_noise_var = 9.0\ntemplate_tokens = 4',
     "king2019": "additive_noise_std = 300.0\nmemory_noise_std = 30.0\ntemplate_tokens = 4",
     "decision_variable": "internal_noise_std = 1.0",
+    "two_templates": "internal_noise_std = 1.0\ntemplate_tokens = 4\ncriterion_tokens = 5",
 }
 MODEL = """
 [[observers]]
