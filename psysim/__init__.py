@@ -34,6 +34,7 @@ _ROOMS = (
     "errors",
     "evaluation",
     "experiments",
+    "hearing",
     "human",
     "models",
     "observers",

@@ -21,6 +21,7 @@ from psysim.ops import reference
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = {
     "ops": ["--seconds", "0.01", "--batch", "1"],
+    "loudness": ["--rows", "1", "--peer-rows", "0"],
     "models": ["--seconds", "0.02", "--batch", "1", "--dtype", "float32", "--in-process"],
     "peers": ["--inside", "--seconds", "0.02", "--batch", "1", "--channels", "3", "--samples", "200", "--repeats", "1"],
     "procedures": ["--lanes", "100", "--seconds", "0.002"],

@@ -15,6 +15,7 @@ ROOMS = (
     "psysim.errors",
     "psysim.evaluation",
     "psysim.experiments",
+    "psysim.hearing",
     "psysim.human",
     "psysim.models",
     "psysim.observers",

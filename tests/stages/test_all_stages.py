@@ -54,6 +54,12 @@ STAGES: dict[str, tuple[Callable[..., AuditoryModule], bool]] = {
         lambda **kw: stages.King2019ModulationFilterbank(FS, phase_insens=False, lowpass_cutoff=150.0, **kw),
         True,
     ),
+    "modulation_king2019_fast": (lambda **kw: stages.FastKing2019ModulationFilterbank(FS, **kw), True),
+    "modulation_fast": (lambda **kw: stages.FastModulationFilterbank(FS, FC, **kw), True),
+    "drnl_fast": (
+        lambda dtype=torch.float32, **kw: stages.FastDRNLFilterbank(FC, FS, dtype=dtype, **kw),
+        False,
+    ),
     "adaptation": (lambda **kw: stages.AdaptLoop(FS, **kw), True),
     "adaptation_no_limit": (lambda **kw: stages.AdaptLoop(FS, preset="puschel1988", **kw), True),
     "adaptation_per_channel": (lambda **kw: stages.AdaptLoop(FS, preset="paulick2024", fc=FC, **kw), True),
