@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,10 +24,23 @@ from measure import write_json
 from psysim.procedures import Procedure, TrackState, UpDown, WeightedUpDown, d_prime_mafc, registry
 
 LEVELS = {"level_start": -4.0, "level_min": -60.0, "level_max": 0.0, "steps": [4.0, 2.0, 1.0], "max_trials": 1_000_000}
+MOVES = {name: value for name, value in LEVELS.items() if name != "steps"}
 CASES: dict[str, Callable[[], Procedure]] = {
     "up_down, stops by 8 reversals": lambda: UpDown(**LEVELS, n_reversals=8),
     "up_down, stops by 200 trials": lambda: UpDown(**LEVELS | {"max_trials": 200}, stop="trials", n_trials=200),
     "weighted_up_down": lambda: WeightedUpDown(**LEVELS, n_reversals=8),
+    "pest": lambda: registry.get("pest")(**MOVES, step_start=8.0, step_min=1e-9),
+    "asa": lambda: registry.get("asa")(**MOVES, gain=8.0, n_trials=1_000_000),
+    "bekesy": lambda: registry.get("bekesy")(**MOVES, rate=1.0, n_reversals=20),
+    "method_of_limits": lambda: registry.get("method_of_limits")(**MOVES, level_start_hard=-30.0, step=1.0),
+    "adjustment": lambda: registry.get("adjustment")(**MOVES, steps=[4.0, 2.0, 1.0]),
+    "constant_stimuli": lambda: registry.get("constant_stimuli")(levels=[-20.0, -15.0, -10.0], n_per_level=100),
+    "interleaved, two of up_down": lambda: registry.get("interleaved")(
+        rules=[
+            {"kind": "up_down", "n_down": n, "stop": "trials", "n_trials": 150, **LEVELS | {"max_trials": 150}}
+            for n in (2, 3)
+        ]
+    ),
     "up_down, steps in dB": lambda: UpDown(
         **LEVELS | {"level_start": 100.0, "level_min": 1.0, "level_max": 1e3}, step_unit="db"
     ),
@@ -35,8 +49,7 @@ CASES: dict[str, Callable[[], Procedure]] = {
 
 def endless(state: TrackState) -> TrackState:
     """Return the state with all ended tracks running again."""
-    arrays = state.to_arrays()
-    return type(state)(**arrays | {"status": np.zeros(len(state), np.int8)})
+    return replace(state, status=np.zeros(len(state), np.int8))
 
 
 class Record:

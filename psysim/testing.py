@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from psysim.procedures.base import Procedure, TrackState, TrackSummary, concatenate, registry
+from psysim.procedures.level_rule import LevelRuleSettings
 from psysim.procedures.psychometric import PsychometricFunction
 from psysim.procedures.settings import StaircaseSettings
 from psysim.procedures.tasks import Task
@@ -253,7 +254,7 @@ def response_sequences(
 def procedure_settings(kind: str) -> SearchStrategy[dict[str, Any]]:
     """Return a hypothesis strategy for valid settings of a registered procedure.
 
-    Settings of rules that are not up-down rules are their example settings.
+    The up-down rules and those that move one level vary in all their settings; for others it is the example settings.
 
     Parameters
     ----------
@@ -263,6 +264,8 @@ def procedure_settings(kind: str) -> SearchStrategy[dict[str, Any]]:
     from hypothesis import strategies as st
 
     cls = registry.get(kind)
+    if issubclass(cls.Settings, LevelRuleSettings) and kind in _LEVEL_RULES:
+        return st.composite(_level_rule_settings)(kind)
     if not issubclass(cls.Settings, StaircaseSettings):
         return st.just(dict(cls.example_settings))
 
@@ -337,3 +340,54 @@ def _stopping(draw: Callable[..., Any]) -> dict[str, Any]:
     if even and values["reversals_at_limit"] and draw(st.booleans()):
         values["upper_weight"] = draw(st.sampled_from([0.0, 0.25, 0.5, 1.0]))
     return values
+
+
+_LEVEL_RULES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "pest": {
+        "step_start": (8.0, 4.0),
+        "step_min": (1.0, 0.5),
+        "step_max": (8.0, 16.0, None),
+        "deviation_limit": (1.0, 1.5),
+    },
+    "asa": {
+        "gain": (16.0, 4.0),
+        "method": ("accelerated", "robbins_monro"),
+        "n_trials": (40, 15),
+        "step_min": (None, 0.4),
+    },
+    "bekesy": {"rate": (1.0, 2.5), "rate_start": (None, 4.0), "n_reversals": (4, 10), "n_skip": (0, 1, 4)},
+    "method_of_limits": {"step": (1.0, 2.5), "n_series": (2, 6), "start_jitter": (0, 2)},
+    "adjustment": {
+        "steps": ([4.0, 1.0], [2.0]),
+        "n_turns": (2, 3, 4),
+        "n_settings": (1, 3, 6),
+        "setting_range": (0.0, 3.0),
+    },
+}
+"""Values of the rules' own settings that `procedure_settings` chooses from; they fit each other in any combination."""
+
+
+def _level_rule_settings(draw: Callable[..., Any], kind: str) -> dict[str, Any]:
+    """Draw settings of a rule built on `psysim.procedures.level_rule`."""
+    from hypothesis import strategies as st
+
+    unit, harder = draw(st.sampled_from(["level", "db"])), draw(st.sampled_from([-1, 1]))
+    low = 0.5 if unit == "db" else draw(st.sampled_from([-40.0, -13.3]))
+    high = low * 1e3 if unit == "db" else low + draw(st.sampled_from([60.0, 20.0]))
+    ends = (low * 1.5, high / 1.5) if unit == "db" else (low + 2.0, high - 2.0)
+    easy, hard = ends if harder > 0 else ends[::-1]
+    values: dict[str, Any] = {
+        "harder": harder,
+        "step_unit": unit,
+        "level_start": easy,
+        "level_start_range": draw(st.sampled_from([0.0, 1.0])),
+        "level_min": draw(st.sampled_from([low, 0.0 if unit == "db" else -np.inf])),
+        "level_max": draw(st.sampled_from([high, np.inf])),
+        "max_trials": draw(st.sampled_from([110, 60])),
+        "limit_trials": draw(st.sampled_from([10, 3])),
+        "limit_moves": draw(st.sampled_from([5, 1])),
+        "seed": draw(st.integers(0, 3)),
+    }
+    if kind == "method_of_limits":
+        values["level_start_hard"] = hard
+    return values | {name: draw(st.sampled_from(options)) for name, options in _LEVEL_RULES[kind].items()}

@@ -5,6 +5,8 @@ This room knows nothing about sound: levels go out, answers come in. It needs no
 
 from __future__ import annotations
 
+from psysim.procedures.adjustment import Adjustment, AdjustmentState
+from psysim.procedures.asa import Asa, AsaState, asa_asymptotic_sd
 from psysim.procedures.base import (
     Procedure,
     ProcedureSettings,
@@ -15,12 +17,26 @@ from psysim.procedures.base import (
     register,
     registry,
 )
+from psysim.procedures.bayes import BayesRule, BayesState
+from psysim.procedures.bekesy import Bekesy, BekesyState
+from psysim.procedures.constant_stimuli import ConstantStimuli, ConstantStimuliState
 from psysim.procedures.convergence import expected_threshold
+from psysim.procedures.fit_intervals import BootstrapFits, bootstrap_fits, profile_interval
+from psysim.procedures.fitting import FitPrior, FitStatus, PsychometricFits, fit_psychometric
+from psysim.procedures.interleaved import Interleaved, InterleavedState
+from psysim.procedures.keyed import keyed_order, keyed_uniform, rove
+from psysim.procedures.level_rule import LevelRule, LevelRuleSettings, LevelState
+from psysim.procedures.limits import LimitsState, MethodOfLimits
+from psysim.procedures.mlp import MLP
+from psysim.procedures.pest import Pest, PestState
+from psysim.procedures.psi import Psi, PsiMarginal
 from psysim.procedures.psychometric import (
     PsychometricFunction,
     inverse_psychometric_function,
     psychometric_function,
 )
+from psysim.procedures.quest import Quest
+from psysim.procedures.quest_plus import QuestPlus, QuestPlusGrid
 from psysim.procedures.sdt import (
     criterion_yes_no,
     d_prime_mafc,
@@ -31,33 +47,77 @@ from psysim.procedures.sdt import (
     proportion_correct_yes_no,
     rates_yes_no,
 )
+from psysim.procedures.session import next_track
+from psysim.procedures.spearman_karber import isotonic, spearman_karber
 from psysim.procedures.staircase import Staircase, StaircaseState
 from psysim.procedures.tasks import AFC, NO_TARGET, Task, YesNo
+from psysim.procedures.transformed_weighted import TransformedWeightedUpDown
+from psysim.procedures.uml import UML, UMLState
 from psysim.procedures.up_down import UpDown, up_down_target
 from psysim.procedures.weighted import WeightedUpDown
 
 __all__ = [
     "AFC",
+    "MLP",
     "NO_TARGET",
+    "UML",
+    "Adjustment",
+    "AdjustmentState",
+    "Asa",
+    "AsaState",
+    "BayesRule",
+    "BayesState",
+    "Bekesy",
+    "BekesyState",
+    "BootstrapFits",
+    "ConstantStimuli",
+    "ConstantStimuliState",
+    "FitPrior",
+    "FitStatus",
+    "Interleaved",
+    "InterleavedState",
+    "LevelRule",
+    "LevelRuleSettings",
+    "LevelState",
+    "LimitsState",
+    "MethodOfLimits",
+    "Pest",
+    "PestState",
     "Procedure",
     "ProcedureSettings",
+    "Psi",
+    "PsiMarginal",
+    "PsychometricFits",
     "PsychometricFunction",
+    "Quest",
+    "QuestPlus",
+    "QuestPlusGrid",
     "Staircase",
     "StaircaseState",
     "Status",
     "Task",
     "TrackState",
     "TrackSummary",
+    "TransformedWeightedUpDown",
+    "UMLState",
     "UpDown",
     "WeightedUpDown",
     "YesNo",
+    "asa_asymptotic_sd",
+    "bootstrap_fits",
     "concatenate",
     "criterion_yes_no",
     "d_prime_mafc",
     "d_prime_yes_no",
     "expected_threshold",
+    "fit_psychometric",
     "inverse_psychometric_function",
+    "isotonic",
+    "keyed_order",
+    "keyed_uniform",
     "log_linear_rates",
+    "next_track",
+    "profile_interval",
     "proportion_correct_large_m",
     "proportion_correct_mafc",
     "proportion_correct_yes_no",
@@ -65,5 +125,7 @@ __all__ = [
     "rates_yes_no",
     "register",
     "registry",
+    "rove",
+    "spearman_karber",
     "up_down_target",
 ]

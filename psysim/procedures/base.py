@@ -62,7 +62,7 @@ _SENTENCES = {
     Status.RUNNING: "The track has not ended.",
     Status.CONVERGED: "The track ended by its stop rule.",
     Status.MAX_TRIALS: (
-        "The track used up its trials before it had the reversals that its stop rule or its threshold needs."
+        "The track used up its trials before it had the reversals, or answers, that its stop rule or threshold needs."
     ),
     Status.AT_FLOOR: "The track was held at level_min: the threshold, if there is one, lies at or below this limit.",
     Status.AT_CEILING: "The track was held at level_max: the threshold, if there is one, lies at or above this limit.",
@@ -104,7 +104,7 @@ class TrackState:
     def take(self, index: ArrayLike) -> Self:
         """Return the state of the lanes ``index`` (integers, or a boolean mask over lanes), in that order."""
         lanes = _lane_index(index, len(self))
-        return type(self)(**{name: array[lanes] for name, array in self.to_arrays().items()})
+        return self._assemble({name: array[lanes] for name, array in self.to_arrays().items()})
 
     def put(self, index: ArrayLike, other: Self) -> Self:
         """Return a state in which the lanes ``index`` are replaced by the lanes of ``other``.
@@ -118,15 +118,20 @@ class TrackState:
         if len(lanes) != len(other) or len(np.unique(lanes)) != len(lanes):
             raise SpecError(f"put: {len(other)} lanes are put, so as many are needed, each once; got {lanes.tolist()}.")
         _check_same_rule([self, other])
-        arrays = {}
+        arrays, new = {}, other.to_arrays()
         for name, array in self.to_arrays().items():
             arrays[name] = array.copy()
-            arrays[name][lanes] = getattr(other, name)
-        return type(self)(**arrays)
+            arrays[name][lanes] = new[name]
+        return self._assemble(arrays)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays by name, as `numpy.savez` takes them (no copies)."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def _assemble(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """Return the state made of arrays as `to_arrays` names them, unchecked (a state of states overrides both)."""
+        return cls(**arrays)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
@@ -168,7 +173,7 @@ def concatenate(states: Sequence[StateT]) -> StateT:
         raise SpecError("concatenate: at least one state is needed.")
     _check_same_rule(states)
     columns = [state.to_arrays() for state in states]
-    return type(states[0])(**{name: np.concatenate([c[name] for c in columns]) for name in columns[0]})
+    return states[0]._assemble({name: np.concatenate([c[name] for c in columns]) for name in columns[0]})
 
 
 def _lane_index(index: ArrayLike, n_lanes: int) -> NDArray[np.intp]:
@@ -199,8 +204,8 @@ class TrackSummary:
     Parameters
     ----------
     threshold : ndarray, shape (B,), float64
-        In the unit of the tracked variable. NaN unless the status is converged, or max_trials with at least two
-        reversals to average.
+        In the unit of the tracked variable. NaN unless the status is converged, or max_trials with enough measured for
+        a threshold (for the up-down rules two reversals).
     threshold_sem : ndarray, shape (B,), float64
         Standard error of the threshold from within the track, same unit. Neighbouring reversals are correlated, so it
         is too small, by half in a usual track; the spread over tracks says how good a threshold is.
@@ -211,7 +216,7 @@ class TrackSummary:
     status : ndarray, shape (B,), int8
         `Status` values.
     n_averaged : ndarray, shape (B,), int32
-        Reversals that entered the threshold (0 where it is NaN).
+        Reversals, or what the rule has in their place, that entered the threshold (0 where it is NaN).
     n_limit_moves : ndarray, shape (B,), int32
         Moves that a level limit shortened or refused; 0 in an undisturbed track.
     """
@@ -316,7 +321,25 @@ class Procedure(ABC):
 
 
 registry: Registry[type[Procedure]] = Registry(
-    "procedure", "psysim.procedures", ("psysim.procedures.up_down", "psysim.procedures.weighted")
+    "procedure",
+    "psysim.procedures",
+    (
+        "psysim.procedures.up_down",
+        "psysim.procedures.weighted",
+        "psysim.procedures.transformed_weighted",
+        "psysim.procedures.pest",
+        "psysim.procedures.asa",
+        "psysim.procedures.bekesy",
+        "psysim.procedures.limits",
+        "psysim.procedures.adjustment",
+        "psysim.procedures.constant_stimuli",
+        "psysim.procedures.interleaved",
+        "psysim.procedures.quest",
+        "psysim.procedures.quest_plus",
+        "psysim.procedures.psi",
+        "psysim.procedures.mlp",
+        "psysim.procedures.uml",
+    ),
 )
 
 ProcedureT = TypeVar("ProcedureT", bound=Procedure)

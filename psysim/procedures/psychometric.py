@@ -1,8 +1,9 @@
 """Psychometric functions: proportion correct against level.
 
 Every family is ``P(x) = guess_rate + (1 - guess_rate - lapse_rate) * F(k * (u(x) - u(threshold)))`` with a rising
-``F`` and ``u(x) = x`` or, for the Weibull, ``log(x)``. ``threshold`` is where the argument of F is 0, and ``slope`` is
-the derivative of P there, per unit of the level; a negative slope means that the task gets harder as the level rises.
+``F`` and ``u(x) = x`` or, for weibull, quick, log_logistic and log_gaussian, ``log(x)``. ``threshold`` is where the
+argument of F is 0, and ``slope`` is the derivative of P there, per unit of the level; a negative slope means that the
+task gets harder as the level rises.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class Shape:
     ----------
     core, inverse : callable
         F and its inverse.
+    survival, density : callable
+        1 - F, without loss of digits where F is nearly 1, and dF/dz.
     at_threshold : float
         F(0).
     steepness : float
@@ -42,9 +45,27 @@ class Shape:
 
     core: Callable[[Any], Any]
     inverse: Callable[[Any], Any]
+    survival: Callable[[Any], Any]
+    density: Callable[[Any], Any]
     at_threshold: float
     steepness: float
     log_axis: bool = False
+
+
+def _logistic_survival(z: FloatArray) -> FloatArray:
+    return np.asarray(expit(-z))
+
+
+def _logistic_density(z: FloatArray) -> FloatArray:
+    return np.asarray(expit(z) * expit(-z))
+
+
+def _gaussian_survival(z: FloatArray) -> FloatArray:
+    return np.asarray(ndtr(-z))
+
+
+def _gaussian_density(z: FloatArray) -> FloatArray:
+    return np.exp(-0.5 * np.square(z)) / math.sqrt(2.0 * math.pi)
 
 
 def _log_log(z: FloatArray) -> FloatArray:
@@ -55,6 +76,15 @@ def _inverse_log_log(p: FloatArray) -> FloatArray:
     return np.log(-np.log1p(-p))
 
 
+def _log_log_survival(z: FloatArray) -> FloatArray:
+    return np.exp(-np.exp(np.minimum(z, LARGEST_EXPONENT)))
+
+
+def _log_log_density(z: FloatArray) -> FloatArray:
+    bounded = np.minimum(z, LARGEST_EXPONENT)
+    return np.exp(bounded - np.exp(bounded))
+
+
 def _quick(z: FloatArray) -> FloatArray:
     return -np.expm1(-math.log(2.0) * np.exp(np.minimum(math.log(10.0) * z, LARGEST_EXPONENT)))
 
@@ -63,15 +93,47 @@ def _inverse_quick(p: FloatArray) -> FloatArray:
     return np.log10(-np.log1p(-p) / math.log(2.0))
 
 
+def _quick_survival(z: FloatArray) -> FloatArray:
+    return np.exp(-math.log(2.0) * np.exp(np.minimum(math.log(10.0) * z, LARGEST_EXPONENT)))
+
+
+def _quick_density(z: FloatArray) -> FloatArray:
+    exponent = np.minimum(math.log(10.0) * z, LARGEST_EXPONENT)
+    return math.log(2.0) * math.log(10.0) * np.exp(exponent - math.log(2.0) * np.exp(exponent))
+
+
+_LOGISTIC = (expit, logit, _logistic_survival, _logistic_density, 0.5, 0.25)
+_GAUSSIAN = (ndtr, ndtri, _gaussian_survival, _gaussian_density, 0.5, 1.0 / math.sqrt(2.0 * math.pi))
+_LOG_LOG = (
+    _log_log,
+    _inverse_log_log,
+    _log_log_survival,
+    _log_log_density,
+    1.0 - math.exp(-1.0),
+    math.exp(-1.0),
+)
+_QUICK = (_quick, _inverse_quick, _quick_survival, _quick_density, 0.5, 0.5 * math.log(2.0) * math.log(10.0))
+
 SHAPES: dict[str, Shape] = {
-    "logistic": Shape(expit, logit, 0.5, 0.25),
-    "cumulative_gaussian": Shape(ndtr, ndtri, 0.5, 1.0 / math.sqrt(2.0 * math.pi)),
-    "gumbel": Shape(_log_log, _inverse_log_log, 1.0 - math.exp(-1.0), math.exp(-1.0)),
-    "weibull": Shape(_log_log, _inverse_log_log, 1.0 - math.exp(-1.0), math.exp(-1.0), log_axis=True),
-    "log_quick": Shape(_quick, _inverse_quick, 0.5, 0.5 * math.log(2.0) * math.log(10.0)),
+    "logistic": Shape(*_LOGISTIC),
+    "cumulative_gaussian": Shape(*_GAUSSIAN),
+    "gumbel": Shape(*_LOG_LOG),
+    "weibull": Shape(*_LOG_LOG, log_axis=True),
+    "log_quick": Shape(*_QUICK),
+    "quick": Shape(*_QUICK, log_axis=True),
+    "log_logistic": Shape(*_LOGISTIC, log_axis=True),
+    "log_gaussian": Shape(*_GAUSSIAN, log_axis=True),
 }
 """The families by name: logistic ``1 / (1 + exp(-z))``, cumulative_gaussian ``Phi(z)``, gumbel and weibull
-``1 - exp(-exp(z))`` (the Weibull in the logarithm of a positive level), log_quick ``1 - 2**(-10**z)``."""
+``1 - exp(-exp(z))``, log_quick and quick ``1 - 2**(-10**z)``. weibull, quick, log_logistic and log_gaussian are in the
+logarithm of a positive level (sound pressure, duration, modulation depth as a factor); for levels in dB, use the other
+four."""
+
+
+def _same_in_db(shape: str) -> str:
+    """Return the name of the same family for levels that are logarithms already."""
+    family = SHAPES[shape]
+    return next(name for name, other in SHAPES.items() if other.core is family.core and not other.log_axis)
 
 
 @dataclass(frozen=True)
@@ -100,7 +162,7 @@ def _scale(threshold: ArrayLike, slope: ArrayLike, guess_rate: ArrayLike, lapse_
     if family.log_axis and not np.all(t > 0):
         raise SpecError(
             f"threshold = {t} must be above 0 for shape = '{shape}', which is meant for levels on a linear scale; "
-            "for levels in dB use 'gumbel', the same function of the logarithm."
+            f"for levels in dB use '{_same_in_db(shape)}', the same function of the logarithm."
         )
     k = s / (span * family.steepness)
     return _Scaled(family, t, k * t if family.log_axis else k, guess, span)
@@ -121,15 +183,16 @@ def psychometric_function(
     level : array_like
         Level, in any unit; all numeric arguments broadcast. Infinite levels give the asymptotes.
     threshold : array_like
-        Level at which the part between the asymptotes has risen to 1/2 (logistic, cumulative_gaussian, log_quick) or
-        to 1 - 1/e = 0.632 (gumbel, weibull).
+        Level at which the part between the asymptotes has risen to 1/2 or, for gumbel and weibull,
+        to 1 - 1/e = 0.632.
     slope : array_like
         Derivative of the proportion correct at the threshold, per unit of the level; negative if the proportion falls
         with the level.
     guess_rate, lapse_rate : array_like
         Proportion correct far on the hard side, and 1 minus the proportion far on the easy side.
-    shape : {"logistic", "cumulative_gaussian", "weibull", "gumbel", "log_quick"}
-        Family; see `SHAPES`.
+    shape : str
+        Family: "logistic", "cumulative_gaussian", "gumbel", "log_quick", or in the logarithm of a positive level
+        "log_logistic", "log_gaussian", "weibull", "quick"; see `SHAPES`.
 
     Returns
     -------
@@ -139,7 +202,8 @@ def psychometric_function(
     Raises
     ------
     SpecError
-        If the shape is not known, the rates do not fit, the slope is 0, or a Weibull gets a negative level.
+        If the shape is not known, the rates do not fit, the slope is 0, or a shape in the logarithm gets a
+        negative level.
 
     References
     ----------
@@ -157,7 +221,7 @@ def psychometric_function(
         if np.any(x < 0):
             raise SpecError(
                 f"level = {x[x < 0].flat[0]:g} is negative, but shape = '{shape}' needs levels on a linear scale; "
-                "for levels in dB use 'gumbel', the same function of the logarithm."
+                f"for levels in dB use '{_same_in_db(shape)}', the same function of the logarithm."
             )
         with np.errstate(divide="ignore"):
             z = p.k * (np.log(x) - np.log(p.threshold))
@@ -179,8 +243,8 @@ def inverse_psychometric_function(
     Parameters
     ----------
     proportion : array_like
-        Proportion correct. The asymptotes are reached at infinity (at 0 and infinity for the Weibull); proportions
-        beyond them, which no level gives, return NaN.
+        Proportion correct. The asymptotes are reached at infinity (at 0 and infinity for shapes in the logarithm);
+        proportions beyond them, which no level gives, return NaN.
     threshold, slope, guess_rate, lapse_rate, shape
         As for `psychometric_function`.
 

@@ -9,31 +9,23 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from psysim.procedures.base import ProcedureSettings
+from psysim.procedures.start import StartSettings
 
 __all__ = ["StaircaseSettings"]
 
 DEFAULT_N_REVERSALS = 8
 
 
-class StaircaseSettings(ProcedureSettings):
+class StaircaseSettings(StartSettings):
     """Settings of every rule that moves the level up and down in steps.
 
     "Harder" and "easier" are the directions of difficulty; "lower" and "upper" are meant numerically
     (an upper reversal turns from rising to falling levels).
     """
 
-    level_start: float = Field(allow_inf_nan=False, description="level of the first trial, unit of the level")
-    level_min: float = Field(default=-math.inf, description="lowest level allowed, unit of the level")
-    level_max: float = Field(default=math.inf, description="highest level allowed, unit of the level")
     steps: list[float] = Field(
         description="step sizes, largest first; the last one stays in force until the end. Steps towards harder; "
         "steps towards easier are the same unless the rule weights them"
-    )
-    step_unit: Literal["level", "db"] = Field(
-        default="level",
-        description="level: steps are added, in the unit of the level. db: the level is multiplied or divided by "
-        "10 ** (step / 20), so that 6.02 doubles it, and thresholds are geometric means",
     )
     step_change: Literal[
         "every_reversal", "every_second_reversal", "lower_reversal", "upper_reversal", "at_reversals"
@@ -135,29 +127,6 @@ class StaircaseSettings(ProcedureSettings):
         if problems:
             raise ValueError("\n".join(problems))
         return self
-
-    def _level_problems(self) -> Iterator[str]:
-        if not self.level_min < self.level_max:
-            yield (
-                f"level_min = {self.level_min:g} is not below level_max = {self.level_max:g}: "
-                "exchange the two, or leave one out."
-            )
-        elif not self.level_min <= self.level_start <= self.level_max:
-            yield (
-                f"level_start = {self.level_start:g} is outside the limits: "
-                f"choose a value from {self.level_min:g} (level_min) to {self.level_max:g} (level_max)."
-            )
-        if self.step_unit == "db":
-            if self.level_start <= 0:
-                yield (
-                    f"level_start = {self.level_start:g} cannot be multiplied by steps in dB (step_unit = 'db'): "
-                    "choose a level above 0, or step_unit = 'level'."
-                )
-            if -math.inf < self.level_min < 0:
-                yield (
-                    f"level_min = {self.level_min:g} cannot be reached with steps in dB (step_unit = 'db'): "
-                    "choose 0 or more, or leave it out."
-                )
 
     def _step_problems(self) -> Iterator[str]:
         if self.step_unit == "level" and self.steps[-1] >= self.level_max - self.level_min > 0:

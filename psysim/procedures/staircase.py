@@ -36,6 +36,7 @@ from psysim.procedures.base import (
     as_lane_mask,
 )
 from psysim.procedures.settings import StaircaseSettings
+from psysim.procedures.start import start_levels
 
 __all__ = ["Staircase", "StaircaseState"]
 
@@ -96,7 +97,7 @@ class Staircase(Procedure):
         tolerance = LIMIT_TOLERANCE * s.steps[-1]
         if s.step_unit == "db":
             tolerance *= s.level_start
-        self._level_min = max(s.level_min, 0.0) if s.step_unit == "db" else s.level_min
+        self._level_min = s.lowest
         self._beyond_min, self._beyond_max = self._level_min - tolerance, s.level_max + tolerance
         self._step_after = self._step_table()
 
@@ -164,24 +165,7 @@ class Staircase(Procedure):
         SpecError
             If ``n_lanes`` is negative or a starting level is outside the limits.
         """
-        s = self.rule
-        if n_lanes < 0:
-            raise SpecError(f"n_lanes = {n_lanes} must be at least 0.")
-        level = np.full(n_lanes, s.level_start, dtype=np.float64)
-        if level_start is not None:
-            starts = np.asarray(level_start, dtype=np.float64)
-            if starts.shape not in ((), (n_lanes,)):
-                raise SpecError(f"level_start must be one level or {n_lanes} levels, not an array {starts.shape}.")
-            bad = ~(np.isfinite(starts) & (starts >= self._level_min) & (starts <= s.level_max))
-            if s.step_unit == "db":
-                bad |= starts <= 0
-            if bad.any():
-                first = np.atleast_1d(starts)[np.atleast_1d(bad)][0]
-                raise SpecError(
-                    f"level_start = {first:g} is outside the limits: "
-                    f"choose a value from {self._level_min:g} (level_min) to {s.level_max:g} (level_max)."
-                )
-            level[:] = starts
+        level = start_levels(self.rule, n_lanes, level_start)
         return StaircaseState(
             level=level,
             n_trials=np.zeros(n_lanes, np.int32),
@@ -389,7 +373,7 @@ class Staircase(Procedure):
         kind = "geometric mean" if s.step_unit == "db" and s.threshold_statistic == "mean" else s.threshold_statistic
         weighted = "" if s.upper_weight is None else f", upper reversals weighted by {s.upper_weight:g}"
         return (
-            f"{sizes}. Tracks started at {s.level_start:g}, within the limits {s.level_min:g} and {s.level_max:g}. "
+            f"{sizes}. {s.describe_start()} "
             f"They ended {stop}, or at {s.max_trials} trials. "
             f"The threshold is the {kind} of the levels at {which}{weighted}."
         )

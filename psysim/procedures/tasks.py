@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from psysim.errors import SpecError
 from psysim.procedures.base import settings_message
 from psysim.procedures.sdt import (
-    M_MAX,
+    M_GAUSS,
     d_prime_mafc,
     d_prime_yes_no,
     proportion_correct_mafc,
@@ -143,7 +143,9 @@ class AFC(Task):
     class Settings(TaskSettings):
         """Settings of `AFC`."""
 
-        n_intervals: int = Field(default=3, ge=2, le=M_MAX, description="number of intervals, all of them alternatives")
+        n_intervals: int = Field(
+            default=3, ge=2, le=M_GAUSS, description="number of intervals, all of them alternatives"
+        )
 
     @property
     def n_intervals(self) -> int:

@@ -19,6 +19,9 @@ AT_THRESHOLD = {
     "log_quick": 0.5,
     "weibull": 1 - math.exp(-1),
     "gumbel": 1 - math.exp(-1),
+    "quick": 0.5,
+    "log_logistic": 0.5,
+    "log_gaussian": 0.5,
 }
 PARAMETERS = {"threshold": 5.0, "guess_rate": 0.25, "lapse_rate": 0.02}
 
