@@ -316,8 +316,8 @@ class _Search:
         """Search the neighbourhood with few tokens, then bracket the threshold with all of them."""
         n = self.sounds.n_conditions
         start = float(np.clip(self._ease(self.sounds.start_level), self.hardest, self.easiest))
-        near = self._bracket(dict.fromkeys(range(n), start), self.step, coarse=True)
-        near = {c: ends for c, ends in near.items() if ends is not None}
+        around = self._bracket(dict.fromkeys(range(n), start), self.step, coarse=True)
+        near = {c: ends for c, ends in around.items() if ends is not None}
         self._narrow(near, self.finest, coarse=True)
         for c, ends in near.items():
             self.known[c].coarse_threshold = self._crossing(c, ends)

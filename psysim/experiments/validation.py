@@ -279,9 +279,28 @@ class _Checker:
             values.setdefault("level_min", tracked.minimum)
             values.setdefault("level_max", tracked.maximum)
             values.setdefault("harder", tracked.harder)
+        if "seed" in kind.Settings.model_fields:
+            run = self.table("run")
+            values.setdefault("seed", run.get("seed", RunSettings.model_fields["seed"].default))
         settings = self.settings(kind.Settings, values, "procedure")
         # the limits of the stimulus are part of the rule; other defaults are left to the rule itself
         return settings.model_dump(exclude_unset=True) if settings is not None else {}
+
+    def chance(self, task: TaskSpec, procedure: dict[str, Any]) -> None:
+        """Refuse a rule that settles where a listener who hears nothing is as good."""
+        name = self.table("procedure").get("kind", "up_down")
+        try:
+            target = self.registries["procedure"].get(name)(**procedure).target_proportion
+        except PsysimError as error:
+            self.add("procedure", str(error))
+            return
+        if target <= task.make().chance_level:
+            self.add(
+                "procedure",
+                f"{name} settles at {100 * target:.3g} % correct here, which guessing reaches in this task "
+                f"({100 * task.make().chance_level:.3g} %): no threshold would come of it. Choose a rule or settings with "
+                "a higher target, or a task with more alternatives.",
+            )
 
     def observers(self, fs: float) -> tuple[ObserverSpec, ...]:
         entries = self.tables.get("observers", [])
@@ -407,6 +426,8 @@ def validate(tables: dict[str, Any], source: str, folder: Path) -> ExperimentSpe
         level = math.nan  # reported with the procedure's limits
     stimulus, cases = check.stimulus(factors, check.cases(fields, tracks), tracks, level)
     procedure = check.procedure(tracked)
+    if not check.problems:
+        check.chance(task, procedure)
     human = check.human()
     conditions = [
         {**case, **dict(zip(factors, values, strict=True))}
