@@ -21,6 +21,7 @@ __all__ = ["Scale", "set_ordinate"]
 
 TMTF_TOP_DB = -30.0
 SMALLEST_SPAN_DB = 6.0  # of the ordinate: differences well below 1 dB should not look large
+WIDE_RATIO = 4.0  # of thresholds: above it a logarithmic axis, if levels were multiplied
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,11 @@ def _readable(ticks: list[float], log: bool, low: float, high: float, width_in: 
     return kept
 
 
-def set_ordinate(ax: Axes, table: pd.DataFrame, unit: str, downwards: bool) -> None:
-    """Set the limits of the threshold axis: every point and bar is inside; a fitted curve may leave it."""
+def set_ordinate(ax: Axes, table: pd.DataFrame, unit: str, downwards: bool, ratios: bool = False) -> None:
+    """Set the limits of the threshold axis: every point and bar is inside; a fitted curve may leave it.
+
+    ``ratios`` says that levels were multiplied, not added: then the axis is logarithmic if they span a factor of 4.
+    """
     values = table[table["kind"] != "lowpass_fit"][["threshold", "low", "high"]].to_numpy(dtype=float)
     values = values[np.isfinite(values)]
     if downwards:
@@ -111,6 +115,15 @@ def set_ordinate(ax: Axes, table: pd.DataFrame, unit: str, downwards: bool) -> N
     if not len(values):
         return
     low, high = float(values.min()), float(values.max())
+    if ratios and low > 0 and high / low > WIDE_RATIO:
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+        ax.set_yscale("log")
+        ax.set_ylim(low / 1.15, high * 1.15)
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        return
     if unit.startswith("dB") and high - low < SMALLEST_SPAN_DB:
         if unit == "dB" and low >= 0 and high < SMALLEST_SPAN_DB / 2:  # small increments: seen against zero
             low, high = 0.0, max(high, 1.0)

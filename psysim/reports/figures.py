@@ -14,7 +14,7 @@ import numpy as np
 from psysim.errors import SpecError
 from psysim.reports.axes import Scale, set_ordinate
 from psysim.reports.labels import Labeller, capital
-from psysim.reports.runs import is_tmtf, tracked_variable
+from psysim.reports.runs import is_tmtf, read_spec, tracked_variable
 from psysim.reports.series import ThresholdNumbers, threshold_numbers
 from psysim.reports.style import (
     COLOURS,
@@ -111,8 +111,8 @@ def threshold_figure(
     human : str, pandas.DataFrame, sequence of these, or None
         As in `tmtf_figure`.
     x : str, optional
-        Factor on the abscissa; default: the first numeric one. Logarithmic for frequencies and rates that span more
-        than a decade.
+        Factor on the abscissa; default: the numeric one with the most values. Logarithmic for frequencies and rates
+        that span more than a decade.
     compact : bool
         Draw for the width of a phone.
 
@@ -158,7 +158,8 @@ def _figure(ds: xr.Dataset, numbers: ThresholdNumbers, compact: bool, downwards:
         top, bottom = stacked(figure, height, legend_in)
         axes = top.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         unit = "dB" if numbers.relative_to else label.unit("level")
-        set_ordinate(axes.flat[0], numbers.table, unit, downwards)
+        ratios = read_spec(ds).get("procedure", {}).get("step_unit") == "db" and not numbers.relative_to
+        set_ordinate(axes.flat[0], numbers.table, unit, downwards, ratios)
         for i, ax in enumerate(axes.flat):
             if i >= len(panels):
                 ax.set_axis_off()

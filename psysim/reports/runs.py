@@ -47,12 +47,14 @@ def is_tmtf(ds: xr.Dataset) -> bool:
 
 
 def abscissa(ds: xr.Dataset) -> str | None:
-    """Return the factor to plot against: the rate of a TMTF, the first numeric factor, the first factor, or None.
+    """Return the factor to plot against: the rate of a TMTF, the numeric factor with the most values, a name, or None.
 
-    A factor with an infinite value (a level of -inf dB: no masker) counts as one of names.
+    Of several with as many values it is the first. A factor with an infinite value (a level of -inf dB: no masker)
+    counts as one of names.
     """
     names = factors(ds)
     if is_tmtf(ds):
         return RATE
     numeric = [name for name in names if ds[name].dtype.kind in "if" and np.isfinite(ds[name].values).all()]
+    numeric.sort(key=lambda name: -len(np.unique(ds[name].values)))
     return next(iter([*numeric, *names]), None)

@@ -173,6 +173,8 @@ def _human(table: pd.DataFrame, run: Run, x: str | None, label: Labeller) -> lis
     rows = table[(table["tracks"] == run.tracks) & (table.get("unit", run.unit) == run.unit)]
     columns = list(table.columns)
     own = [c for c in columns[columns.index("label") + 1 : columns.index("tracks")] if _stated(rows, c)]
+    if x is not None and x not in own and x in run.where:  # measured at the one value that the experiment says
+        rows, own = rows.assign(**{x: run.where[x]}), [*own, x]
     if len(rows) == 0 or (x is not None and x not in own):
         return []
     for name in own:

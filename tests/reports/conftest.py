@@ -54,6 +54,7 @@ def make_run(
     title: str = "Temporal modulation transfer function, broadband noise carrier",
     calibration: Mapping[str, Any] | None = None,
     seed: int = 1,
+    comparison: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
     factors = {"rate_hz": RATES} if factors is None else factors
     rows = [dict(zip(factors, values, strict=True)) for values in product(*factors.values())]
@@ -70,6 +71,7 @@ def make_run(
         "procedure": {"kind": "up_down", "tracks": tracks, **rule, "max_trials": MAX_TRIALS},
         "observers": [{"name": name, "model": "dau1997", "decision": "optimal_detector"} for name in observers],
         "run": {"n_tracks": n_tracks, "seed": seed, "fs": 44100},
+        "comparison": dict(comparison or {}),
     }
     provenance = {
         "psysim": "0.1.0",

@@ -239,7 +239,7 @@ def test_a_factor_that_follows_the_abscissa_makes_no_panels(make):
     (ax,) = axes_of(figure)
     assert sorted(set(drawn_points(ax)[:, 0].round(6))) == widths
     assert numbers["notch_upper_relative"].tolist() == widths
-    assert threshold_numbers(both.isel(condition=[0, 1, 2, 4, 5, 6])).groups == ["notch_upper_relative"]
+    assert threshold_numbers(both.isel(condition=[0, 1, 2, 4, 5, 6])).x == "notch_upper_relative"  # three values to two
 
 
 def test_a_level_of_minus_infinity_is_a_name(make):
@@ -297,3 +297,35 @@ def test_nothing_is_drawn_outside_the_figure(hard, bandwidths):
             assert inside.y0 >= -0.01
             assert inside.x1 <= width + 0.01
             assert inside.y1 <= height + 0.01
+
+
+def test_the_factor_with_the_most_values_is_the_abscissa(make):
+    factors = {"masker_hz": [2400.0, 4000.0], "masker_level_db_spl": [40.0, 60.0, 80.0]}
+    growth = make(factors, threshold=lambda **_: -20.0)
+    assert threshold_numbers(growth).x == "masker_level_db_spl"
+    assert threshold_numbers(growth).groups == ["masker_hz"]
+    assert threshold_numbers(growth, x="masker_hz").x == "masker_hz"
+
+
+@pytest.mark.parametrize(
+    ("unit", "hardest", "scale"), [("db", 4.0, "log"), ("db", 60.0, "linear"), ("level", 4.0, "linear")]
+)
+def test_levels_that_were_multiplied_have_a_logarithmic_axis(make, unit, hardest, scale):
+    rule = {"n_down": 2, "level_start": 150.0, "level_min": 0.1, "steps": [2.0], "step_unit": unit, "n_reversals": 4}
+    thresholds_hz = {2.0: 100.0, 20.0: hardest}
+    run = make(
+        {"carrier_hz": [2.0, 20.0]}, threshold=lambda carrier_hz: thresholds_hz[carrier_hz], tracks="deviation_hz",
+        unit="Hz", long_name="Deviation", rule=rule, n_tracks=2,
+    )  # fmt: skip
+    (ax,) = axes_of(threshold_figure(run)[0])
+    assert ax.get_yscale() == scale
+
+
+def test_human_points_without_the_factor_stand_where_the_experiment_says(make):
+    columns = {"label": "X", "tracks": "depth_db", "value": -20.0, "error_low": -22.0, "error_high": -18.0}
+    human = pd.DataFrame([columns | {"kind": "mean"}])
+    somewhere = make({"rate_hz": [2.0, 5.0]}, comparison={"where": {"rate_hz": 5.0}})
+    table = threshold_numbers(somewhere, [human]).table
+    assert table[table["kind"] == "human_points"]["rate_hz"].tolist() == [5.0]
+    nowhere = threshold_numbers(make({"rate_hz": [2.0, 5.0]}), [human]).table
+    assert not nowhere["kind"].str.startswith("human").any()
