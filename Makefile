@@ -43,11 +43,13 @@ bench-peers: $(VENV)/.installed-test
 docs: $(VENV)/.installed-docs
 	$(BIN)/mkdocs build --strict
 
-# The reference reports, from the experiments in full (about 45 minutes on two cores)
+# The reference reports, from the experiments in full (about 90 minutes on two cores)
 reports: $(VENV)/.installed-base
 	$(BIN)/python reports/drnl_input_output.py
 	@for name in demo_tmtf tmtf_broadband tmtf_narrowband tmtf_tone intensity_jnd absolute_threshold \
-	    intensity_discrimination_tone tone_in_notched_noise; do \
+	    intensity_discrimination_tone intensity_discrimination_noise tone_in_notched_noise tone_in_noise_duration \
+	    spectral_masking forward_masking_delay forward_masking_growth tmtf_broadband_casp tmtf_narrowband_casp \
+	    tmtf_tone_casp fm_detection_500hz fm_detection_5khz fm_detection_am_masker; do \
 	    $(BIN)/psysim run experiments/$$name.toml --resume && \
 	    $(BIN)/psysim report runs/$$name.zarr --out reports/$$name.html || exit 1; done
 

@@ -84,8 +84,10 @@ _ABOUT_LISTENERS = ("mean_age_years", "mean_hl_at_target_db")
 _ABOUT_VALUES = ("value_lower", "value_upper", "threshold_in_semitones", "censored", "tracking_ended")
 _LABELS = ("study", "source", "standard", "model")
 _PARAMETERS = {"peak_sensitivity": "peak_sensitivity_db", "cutoff_frequency": "cutoff_hz"}
-_NAMES = {  # figures need a name; these sources have no author and year
+_NAMES = {  # figures need a name; these sources have no author and year, or several
     "alexis106_noise": "ALEXIS 106",
+    "borjigin_fm_itd": "Borjigin et al. (unpublished)",
+    "jesteadt1982_forward_masking_fit": "Jesteadt, Bacon & Lehman (1982)",
     "noisysam_pilot": "NoisySAM pilot",
     "psylab_sam_example": "PSYLAB manual, 1 listener",
 }

@@ -22,6 +22,8 @@ __all__ = ["NAMES", "STATUS_WORDS", "Labeller", "capital", "lower", "number"]
 
 #: Names without unit; the unit comes from the end of the machine name.
 NAMES: Mapping[str, str] = {
+    "am_depth_db": "AM depth",
+    "am_rate_hz": "AM rate",
     "bandwidth_hz": "Bandwidth",
     "carrier": "Carrier",
     "carrier_hz": "Carrier frequency",

@@ -245,7 +245,7 @@ def test_a_factor_that_follows_the_abscissa_makes_no_panels(make):
 def test_a_level_of_minus_infinity_is_a_name(make):
     run = make({"am_depth_db": [-np.inf, -6.0], "am_rate_hz": [2.0, 8.0]}, threshold=lambda **_: -10.0)
     (ax,) = axes_of(threshold_figure(run)[0])
-    assert ax.get_xlabel() == "Am rate (Hz)"
+    assert ax.get_xlabel() == "AM rate (Hz)"
     (ax,) = axes_of(threshold_figure(run, x="am_depth_db")[0])
     assert len(ax.get_xticklabels()) == 2
 
