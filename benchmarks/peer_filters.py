@@ -93,7 +93,10 @@ def _contenders(all_pole: bool) -> dict[str, Filter]:
 
 
 def _once(name: str, run: Filter, x: Tensor, b: Tensor, a: Tensor, learn: bool) -> float:
-    """Seconds of one forward pass, with ``learn`` of the backward pass as well."""
+    """Seconds of one forward pass, with ``learn`` of the backward pass as well, of a filter that runs in a loop.
+
+    The call before the timed one brings its code and memory back after the other contenders.
+    """
     arguments = [value.clone().requires_grad_(learn) for value in (x, b, a)]
 
     def call() -> Any:
@@ -101,6 +104,7 @@ def _once(name: str, run: Filter, x: Tensor, b: Tensor, a: Tensor, learn: bool) 
         return torch.autograd.grad(y, arguments, torch.ones_like(y), allow_unused=True) if learn else y
 
     with _without_extension(name):
+        call()
         return duration(call)
 
 

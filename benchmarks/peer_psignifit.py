@@ -2,8 +2,9 @@
 
     python benchmarks/peer_psignifit.py [--venv .venv-psignifit] [--golden] [--json PATH]
 
-makes a virtual environment with psignifit (the folder is ignored by git), in which the peer runs as a program of its own.
-psignifit is licensed under the GPL: it is installed and measured as a black box, and psysim neither contains nor reads it.
+makes a virtual environment with psignifit (the folder is ignored by git), in which the peer runs as a program of its
+own. psignifit is licensed under the GPL: it is installed and measured as a black box, and psysim neither contains nor
+reads it.
 
 With ``--golden`` the peer's estimates and intervals for the data sets below go to
 tests/procedures/data/psignifit_4.json, with its version. Without, both fit in turn: psignifit one data set, psysim a
@@ -150,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--golden", action="store_true", help="write the golden results of the tests and stop")
     parser.add_argument("--fits", type=int, default=1000, help="data sets for psysim")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "psignifit.json")
+    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "peer_psignifit.json")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.inside:

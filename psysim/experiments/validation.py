@@ -294,12 +294,13 @@ class _Checker:
         except PsysimError as error:
             self.add("procedure", str(error))
             return
-        if target <= task.make().chance_level:
+        chance = task.make().chance_level
+        if target <= chance:
             self.add(
                 "procedure",
                 f"{name} settles at {100 * target:.3g} % correct here, which guessing reaches in this task "
-                f"({100 * task.make().chance_level:.3g} %): no threshold would come of it. Choose a rule or settings with "
-                "a higher target, or a task with more alternatives.",
+                f"({100 * chance:.3g} %): no threshold would come of it. Choose a rule or settings with a higher "
+                "target, or a task with more alternatives.",
             )
 
     def observers(self, fs: float) -> tuple[ObserverSpec, ...]:

@@ -38,6 +38,10 @@ STEEPEST = 80.0
 """Largest factor k, per smallest distance of two levels: the argument of F is 40 half-way between them."""
 SAME = 1e-6
 """Log-likelihoods closer than this are the same."""
+FIRST_STEPS = 12
+"""Steps of each first attempt at most."""
+ROUGH = 1e-3
+"""Accuracy of its log-likelihood."""
 MAX_GUESS = 0.5
 MAX_RHO = 0.99
 
@@ -295,17 +299,24 @@ def _prior_arrays(
 
 
 def _start(design: Design, theta: FloatArray) -> FloatArray:
-    """Return the best point of a coarse grid of places and slopes, shape (N, 5)."""
+    """Return the best of several first attempts, shape (N, 5).
+
+    A shallow, a middle, a steep and a very steep function each begin at the best of some places: a likelihood may have
+    a second maximum, most often a step function beside a good fit.
+    """
     places = np.linspace(-1.25, 1.25, 6)
-    slopes = np.log(design.family.steepness * np.array([0.7, 2.0, 6.0, 20.0]))
     best, start = np.full(len(theta), -np.inf), theta.copy()
-    for place in places:
-        for slope in slopes:
-            point = theta.copy()
-            point[:, PLACE], point[:, SLOPE] = place, slope
-            value = evaluate(design, point, derivatives=False).objective
-            better = value > best
-            best, start = np.where(better, value, best), np.where(better[:, None], point, start)
+    for factor in (0.7, 2.0, 6.0, 20.0):
+        value, point = np.full(len(theta), -np.inf), theta.copy()
+        for place in places:
+            attempt = theta.copy()
+            attempt[:, PLACE], attempt[:, SLOPE] = place, np.log(design.family.steepness * factor)
+            objective = evaluate(design, attempt)[0]
+            better = objective > value
+            value, point = np.where(better, objective, value), np.where(better[:, None], attempt, point)
+        point, value, _, _ = maximise(design, point, FIRST_STEPS, ROUGH)
+        better = value > best + ROUGH
+        best, start = np.where(better, value, best), np.where(better[:, None], point, start)
     return start
 
 
@@ -342,7 +353,7 @@ def _separated(design: Design, theta: FloatArray, objective: FloatArray) -> NDAr
     gain = np.exp(theta[:, SLOPE] - steep[:, SLOPE])
     v = design.v[rows, nearest]
     steep[:, PLACE] = v - gain * (v - theta[:, PLACE])
-    return np.asarray(evaluate(design, steep, derivatives=False).objective > objective - SAME)
+    return np.asarray(evaluate(design, steep)[0] > objective - SAME)
 
 
 def _middle_of_the_step(design: Design, theta: FloatArray, rows: Any) -> FloatArray:
@@ -370,4 +381,4 @@ def _flat(design: Design, theta: FloatArray, objective: FloatArray) -> NDArray[n
     k = 1e-9
     flat[:, SLOPE] = np.log(k * (high - low) * design.family.steepness)
     flat[:, PLACE] = -design.family.inverse(inner) / k
-    return np.asarray(evaluate(design, flat, derivatives=False).objective > objective - SAME)
+    return np.asarray(evaluate(design, flat)[0] > objective - SAME)

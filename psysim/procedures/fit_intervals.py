@@ -11,8 +11,8 @@ from scipy.special import betaincinv, chdtri
 from scipy.stats import binom
 
 from psysim.errors import SpecError, check_option, check_range
-from psysim.procedures._fit_core import GUESS, LAPSE, PLACE, RHO, SLOPE, Design, maximise, proportions
-from psysim.procedures.fitting import FitStatus, PsychometricFits, observed_covariance, package
+from psysim.procedures._fit_core import GUESS, LAPSE, PLACE, RHO, SLOPE, Design, evaluate, proportions, search
+from psysim.procedures.fitting import FitStatus, PsychometricFits, package
 from psysim.procedures.keyed import keyed_uniform
 
 __all__ = ["BootstrapFits", "bootstrap_fits", "profile_interval"]
@@ -27,9 +27,6 @@ FARTHEST_PLACE = 1e3
 """A threshold's interval that reaches this distance, in halves of the range of levels, is infinite."""
 SLOPE_SPAN = 12.0
 """A slope's interval that reaches this distance from the estimate, in natural logarithms, ends at 0 or infinity."""
-N_STEPS = 60
-CLOSE = 1e-3
-"""Accuracy of the root of the deviance at the ends of an interval: 0.03 percentage points of coverage."""
 
 
 def profile_interval(
@@ -135,68 +132,16 @@ def _profile(
     """Return the lower and upper ends in the coordinate, shape (N,) each; infinite where there is none."""
     design, theta = _coordinates(fits, rows, coordinate, proportion)
     n = len(rows)
-    best = maximise(design, theta)[1]
-    variance = observed_covariance(design, theta)[:, coordinate, coordinate]
-    regular = np.isfinite(variance) & (variance > 0) & (fits.status.ravel()[rows] == FitStatus.CONVERGED)
+    best = evaluate(design, theta)[0]
     limit = FARTHEST_PLACE if coordinate == PLACE else SLOPE_SPAN
-    width = np.clip(np.where(regular, np.sqrt(np.where(regular, variance, 1.0)), 0.1), 1e-4, limit / 20.0)
     side = np.repeat([-1.0, 1.0], n)
     both = np.tile(np.arange(n), 2)
-    problem, start = design.take(both), theta[both].copy()
-    problem.free[:, coordinate] = False
-    centre = start[:, coordinate].copy()
+    centre = theta[both, coordinate]
     farthest = limit - side * centre if coordinate == PLACE else np.full(2 * n, limit)
-    farthest = np.maximum(farthest, 10.0 * width[both])
-    ends = _search(problem, start, coordinate, side, best[both], width[both] * critical, farthest, critical)
+    problem = design.take(both)
+    ends = search(problem, theta[both], coordinate, side, best[both], limit / 20.0, farthest, critical)
     ends = centre + side * ends
     return ends[:n], ends[n:]
-
-
-def _search(
-    problem: Design,
-    theta: FloatArray,
-    coordinate: int,
-    side: FloatArray,
-    best: FloatArray,
-    first: FloatArray,
-    farthest: FloatArray,
-    critical: float,
-) -> FloatArray:
-    """Return the distances at which the root of the deviance is ``critical``: growing, then regula falsi, bisection."""
-    n = len(theta)
-    centre = theta[:, coordinate].copy()
-    near, far = np.zeros(n), np.full(n, np.inf)
-    at_near, at_far = np.full(n, -critical), np.full(n, np.inf)
-    distance, result = np.minimum(first, farthest), np.full(n, np.nan)
-    live = np.arange(n)
-    warm = theta.copy()
-    for step in range(N_STEPS):
-        if not len(live):
-            break
-        point = warm[live]
-        point[:, coordinate] = centre[live] + side[live] * distance[live]
-        solved, objective, _, _ = maximise(problem.take(live), point)
-        deviance = 2.0 * (best[live] - objective)
-        root = np.sqrt(np.maximum(deviance, 0.0)) - critical
-        below = root < 0
-        warm[live[below]] = solved[below]
-        inside, outside = live[below], live[~below]
-        near[inside], at_near[inside] = distance[inside], root[below]
-        far[outside], at_far[outside] = distance[outside], root[~below]
-        result[live] = distance[live]
-        endless = below & (distance[live] >= farthest[live])
-        result[live[endless]] = np.inf
-        closed = np.isfinite(far[live]) & (far[live] - near[live] < 1e-7 * (1.0 + far[live]))
-        live = live[~(endless | closed | (np.abs(root) < CLOSE))]
-        bracketed = np.isfinite(at_far[live])
-        span = np.where(bracketed, far[live] - near[live], 0.0)
-        with np.errstate(invalid="ignore"):
-            share = np.where(bracketed, -at_near[live] / (at_far[live] - at_near[live]), 0.0)
-        share = np.clip(0.5 if step % 3 == 2 or step > 15 else share, 0.02, 0.98)
-        grown = np.minimum(distance[live] * (1.6 if step < 4 else 3.0), farthest[live])
-        distance[live] = np.where(bracketed, near[live] + share * span, grown)
-    result[live] = np.nan
-    return result
 
 
 @dataclass(frozen=True)

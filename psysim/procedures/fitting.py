@@ -1,8 +1,8 @@
 """Maximum-likelihood and MAP fits of psychometric functions to thousands of data sets at once.
 
-A data set is a list of levels with the number of correct answers and of trials at each. All data sets are fitted
-together, by damped Fisher scoring in NumPy. What the data do not determine is said by a status, not by a number that
-looks right: see `FitStatus`. Intervals and goodness of fit are in `psysim.procedures.fit_intervals`.
+A data set is a list of levels with the number of correct answers and of trials at each. Each is fitted by damped Fisher
+scoring, all in one compiled loop. What the data do not determine is said by a status, not by a number that looks right:
+see `FitStatus`. Intervals and goodness of fit are in `psysim.procedures.fit_intervals`.
 """
 
 from __future__ import annotations
@@ -270,7 +270,7 @@ def observed_covariance(design: Design, theta: FloatArray) -> FloatArray:
         above, below = theta + step, theta - step
         if i >= GUESS:
             below = np.maximum(below, 0.0)
-        up, down = evaluate(design, above).gradient, evaluate(design, below).gradient
+        up, down = evaluate(design, above)[1], evaluate(design, below)[1]
         matrix[:, i] = -(up - down) / (above - below)[:, i : i + 1]
     matrix = 0.5 * (matrix + np.swapaxes(matrix, 1, 2))
     matrix[known[:, :, None] | known[:, None, :]] = 0.0
@@ -364,7 +364,7 @@ def package(
 ) -> PsychometricFits:
     """Solve a problem and return the result in the units of the user."""
     theta, status, iterations = solve(design, start, max_iterations)
-    p, q, _ = proportions(design, theta)
+    p, q = proportions(design, theta)
     trials, correct = design.trials, design.correct
     wrong = trials - correct
     observed = np.where(trials > 0, correct / np.maximum(trials, 1), p)
@@ -373,7 +373,7 @@ def package(
         residuals = np.sign(observed - p) * np.sqrt(2.0 * np.maximum(parts, 0.0))
     coefficients = gammaln(trials + 1.0) - gammaln(correct + 1.0) - gammaln(wrong + 1.0)
     plain = replace(design, prior_precision=0 * design.prior_precision, prior_beta=0 * design.prior_beta)
-    likelihood = evaluate(plain, theta, derivatives=False).objective + coefficients.sum(axis=-1)
+    likelihood = evaluate(plain, theta)[0] + coefficients.sum(axis=-1)
     values = axis.parameters(theta)
     nothing = status == FitStatus.NO_DATA
     lost = np.isin(status, (FitStatus.FLAT, FitStatus.OUTSIDE, FitStatus.NO_DATA))

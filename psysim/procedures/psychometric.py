@@ -39,6 +39,8 @@ class Shape:
         F(0).
     steepness : float
         dF/dz at 0.
+    code : int
+        Number of the family in the compiled fit.
     log_axis : bool
         Whether u is the logarithm of the level.
     """
@@ -49,6 +51,7 @@ class Shape:
     density: Callable[[Any], Any]
     at_threshold: float
     steepness: float
+    code: int
     log_axis: bool = False
 
 
@@ -102,8 +105,8 @@ def _quick_density(z: FloatArray) -> FloatArray:
     return math.log(2.0) * math.log(10.0) * np.exp(exponent - math.log(2.0) * np.exp(exponent))
 
 
-_LOGISTIC = (expit, logit, _logistic_survival, _logistic_density, 0.5, 0.25)
-_GAUSSIAN = (ndtr, ndtri, _gaussian_survival, _gaussian_density, 0.5, 1.0 / math.sqrt(2.0 * math.pi))
+_LOGISTIC = (expit, logit, _logistic_survival, _logistic_density, 0.5, 0.25, 0)
+_GAUSSIAN = (ndtr, ndtri, _gaussian_survival, _gaussian_density, 0.5, 1.0 / math.sqrt(2.0 * math.pi), 1)
 _LOG_LOG = (
     _log_log,
     _inverse_log_log,
@@ -111,8 +114,9 @@ _LOG_LOG = (
     _log_log_density,
     1.0 - math.exp(-1.0),
     math.exp(-1.0),
+    2,
 )
-_QUICK = (_quick, _inverse_quick, _quick_survival, _quick_density, 0.5, 0.5 * math.log(2.0) * math.log(10.0))
+_QUICK = (_quick, _inverse_quick, _quick_survival, _quick_density, 0.5, 0.5 * math.log(2.0) * math.log(10.0), 3)
 
 SHAPES: dict[str, Shape] = {
     "logistic": Shape(*_LOGISTIC),

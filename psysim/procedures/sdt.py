@@ -43,8 +43,8 @@ D_PRIME_BOUND = 16.0
 def _nodes(m: int) -> tuple[FloatArray, FloatArray]:
     """Return nodes and weights of the standard normal density, for the power m - 1 of the distribution function."""
     if m > M_GAUSS:
-        grid = np.arange(-GRID_END, GRID_END + GRID_STEP, GRID_STEP)
-        return grid, np.asarray(GRID_STEP * np.exp(-0.5 * grid**2) / np.sqrt(2.0 * np.pi))
+        grid: FloatArray = np.arange(-GRID_END, GRID_END + GRID_STEP, GRID_STEP, dtype=np.float64)
+        return grid, GRID_STEP * np.exp(-0.5 * grid**2) / np.sqrt(2.0 * np.pi)
     x, weight = np.polynomial.hermite.hermgauss(N_NODES)
     return np.sqrt(2.0) * x, weight / weight.sum()
 

@@ -118,7 +118,7 @@ def rates_same_different(d_prime: ArrayLike, criterion: ArrayLike) -> tuple[Floa
 
 
 def d_prime_same_different_rates(hit_rate: ArrayLike, false_alarm_rate: ArrayLike) -> FloatArray:
-    """Return d' from the rates of "different" for different and for same pairs, with the differencing rule and any criterion.
+    """Return d' from the rates of "different" for different and same pairs: differencing rule, any criterion.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def proportion_correct_same_different(d_prime: ArrayLike, rule: Rule = "differen
     d_prime : array_like
         Sensitivity d' between the two sounds.
     rule : {"differencing", "independent_observation"}
-        How the listener decides: a criterion on the difference (the best one, see `criterion_same_different`), or on the
+        How the listener decides: a criterion on the difference (the best, see `criterion_same_different`), or on the
         likelihood of the two classified sounds, ``Phi(d'/2)**2 + Phi(-d'/2)**2``.
 
     Raises
@@ -217,7 +217,7 @@ def d_prime_same_different(proportion_correct: ArrayLike, rule: Rule = "differen
 
 
 def proportion_correct_abx(d_prime: ArrayLike, rule: Rule = "differencing") -> FloatArray:
-    """Return the proportion correct in an ABX task: is the third sound the first or the second?
+    """Return the proportion correct in an ABX task (is the third sound the first or the second?).
 
     ``Phi(d'/sqrt(2)) Phi(d'/c) + Phi(-d'/sqrt(2)) Phi(-d'/c)`` with c = sqrt(6) for differencing, 2 for independent
     observation.
@@ -276,7 +276,7 @@ def d_prime_abx(proportion_correct: ArrayLike, rule: Rule = "differencing") -> F
 
 
 def proportion_correct_oddity(d_prime: ArrayLike, rule: Rule = "differencing") -> FloatArray:
-    """Return the proportion correct in a three-interval oddity (triangle) task: which one differs from the other two?
+    """Return the proportion correct in a three-interval oddity (triangle) task (which one differs?).
 
     Either sound may be the odd one. Differencing chooses the observation farthest from the mean of all (Frijters);
     independent observation chooses the interval that is most likely the odd one, both sounds being known: the highest

@@ -270,3 +270,18 @@ def test_bad_priors():
         FitPrior(threshold=(0.0, 0.0))
     with pytest.raises(SpecError, match="lapse_beta"):
         FitPrior(lapse_beta=0.5)
+
+
+@pytest.mark.parametrize("shape", ["logistic", "cumulative_gaussian", "gumbel", "log_quick"])
+def test_a_step_beside_a_better_fit_is_not_taken(shape):
+    """Counts for which scoring from one start ends at the step between -14 and -11, 10 units of likelihood below."""
+    levels, correct = np.arange(-23.0, -4.0, 3.0), [32, 38, 39, 56, 97, 100, 100]
+    fit = fit_psychometric(levels, correct, 100, guess_rate=GUESS, lapse_rate=0.0, shape=shape)
+    assert fit.converged
+    best = np.inf
+    for threshold in np.arange(-16.0, -8.0, 0.5):
+        for log_slope in (-4.0, -2.0, 0.0):
+            args = (levels, np.array(correct), 100, shape, 1)
+            without_lapse = lambda x: negative_log_likelihood([*x, 0.0], *args)  # noqa: B023, E731
+            best = min(best, minimize(without_lapse, [threshold, log_slope], method="Nelder-Mead").fun)
+    assert -float(fit.log_likelihood) < best + 1e-4
