@@ -1,11 +1,15 @@
 """Fits of psychometric functions: against general-purpose optimisers, closed forms, and data that determine nothing."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
-from scipy.stats import betabinom, binom
+from scipy.stats import betabinom, binom, kstest
 
 from psysim.errors import SpecError
+from psysim.procedures.fit_intervals import bootstrap_fits
 from psysim.procedures.fitting import FitPrior, FitStatus, fit_psychometric
 from psysim.procedures.psychometric import SHAPES, psychometric_function
 
@@ -285,3 +289,100 @@ def test_a_step_beside_a_better_fit_is_not_taken(shape):
             without_lapse = lambda x: negative_log_likelihood([*x, 0.0], *args)  # noqa: B023, E731
             best = min(best, minimize(without_lapse, [threshold, log_slope], method="Nelder-Mead").fun)
     assert -float(fit.log_likelihood) < best + 1e-4
+
+
+PSIGNIFIT = json.loads((Path(__file__).parent / "data" / "psignifit_4.json").read_text())["cases"]
+
+
+@pytest.mark.parametrize("case", PSIGNIFIT, ids=lambda c: f"{c['shape']}-{c['rates']}-{c['choices']}-{c['n_trials']}")
+def test_fits_lie_within_psignifits_credible_intervals(case):
+    """Threshold (F = 1/2) and width (F from 0.05 to 0.95) of psignifit 4.3 on the same data, with 95 % intervals.
+
+    Written by ``benchmarks/peer_psignifit.py --golden``. Its fits have priors; the fit here has none where its rates are
+    fixed, and the weak one where they are free. With fixed rates the ends of the threshold intervals agree within a
+    fifth of the interval's length.
+    """
+    free = {"lapse_rate": "free", "overdispersion": "free", "prior": "weak"}
+    rates = free if case["rates"] == "free" else {"lapse_rate": 0.02}
+    guess, shape = 1 / case["choices"], case["shape"]
+    fit = fit_psychometric(
+        case["levels"], case["n_correct"], case["n_trials"], guess_rate=guess, shape=shape, **rates
+    )  # fmt: skip
+    span = 1 - guess - float(fit.lapse_rate)
+    low, middle, high = (float(fit.threshold_at(guess + share * span)) for share in (0.05, 0.5, 0.95))
+    assert case["threshold_interval"][0] < middle < case["threshold_interval"][1]
+    assert case["width_interval"][0] < high - low < case["width_interval"][1]
+    if case["rates"] == "free":
+        assert case["lapse_rate_interval"][0] - 1e-3 <= float(fit.lapse_rate) <= case["lapse_rate_interval"][1]
+        assert float(fit.overdispersion) <= case["overdispersion_interval"][1]
+    else:
+        ends = [float(end) for end in fit.interval("threshold", proportion=guess + 0.5 * span)]
+        length = case["threshold_interval"][1] - case["threshold_interval"][0]
+        np.testing.assert_allclose(ends, case["threshold_interval"], atol=0.2 * length)
+
+
+@pytest.mark.parametrize("shape", ["logistic", "cumulative_gaussian", "gumbel"])
+def test_intervals_cover_the_truth_as_often_as_they_say(shape):
+    """2,000 simulated data sets: coverage of 95 % profile intervals of threshold and slope within 93 to 97 %."""
+    levels, counts = simulated(shape, 2000, seed=11)
+    _, threshold, slope = axis(shape)
+    fits = fit_psychometric(levels, counts, 60, guess_rate=GUESS, lapse_rate=0.02, shape=shape)
+    for quantity, truth in (("threshold", threshold), ("slope", slope)):
+        low, high = fits.interval(quantity)
+        assert 0.93 < np.mean((low <= truth) & (truth <= high)) < 0.97
+
+
+def test_bootstrap_intervals_agree_with_profiles_and_p_values_are_uniform():
+    levels, counts = simulated("logistic", 150, seed=13)
+    fits = fit_psychometric(levels, counts, 60, guess_rate=GUESS, lapse_rate=0.02)
+    boot = bootstrap_fits(fits, 200, seed=2)
+    profile, percentile = fits.interval("threshold"), boot.interval("threshold")
+    length = profile[1] - profile[0]
+    for one, other in zip(profile, percentile, strict=True):
+        assert np.median(np.abs(one - other) / length) < 0.1
+    assert kstest(boot.p_value, "uniform").pvalue > 0.001
+
+
+def test_p_value_is_small_where_the_function_does_not_fit():
+    """A listener who is at chance at the easiest level: no rising function fits."""
+    counts = [20, 25, 40, 55, 59, 20]
+    fit = fit_psychometric(LEVELS, counts, 60, guess_rate=GUESS, lapse_rate=0.0)
+    assert float(bootstrap_fits(fit, 300, seed=3).p_value) < 0.01
+
+
+def test_covariance_is_that_of_a_numerical_hessian():
+    levels, counts = simulated("logistic", 1, seed=17)
+    fit = fit_psychometric(levels, counts[0], 60, guess_rate=GUESS, lapse_rate=0.02)
+    at = np.array([float(fit.threshold), float(fit.slope)])
+
+    def objective(x):
+        p = psychometric_function(levels, x[0], x[1], GUESS, 0.02)
+        return -binom.logpmf(counts[0], 60, p).sum()
+
+    h = np.diag([1e-3, 1e-3 * at[1]])
+    hessian = np.array(
+        [
+            [
+                (objective(at + h[i] + h[j]) - objective(at + h[i] - h[j]) - objective(at - h[i] + h[j])
+                 + objective(at - h[i] - h[j])) / (4 * h[i, i] * h[j, j])
+                for j in range(2)
+            ]
+            for i in range(2)
+        ]
+    )  # fmt: skip
+    np.testing.assert_allclose(fit.covariance[:2, :2], np.linalg.inv(hessian), rtol=1e-4)
+
+
+def test_beta_binomial_coverage_and_recovery():
+    """Counts with correlated trials: the overdispersion is found, and intervals still cover; binomial ones do not."""
+    rng, eta = np.random.default_rng(19), 0.25
+    p = psychometric_function(LEVELS, -6.4, 0.08, GUESS, 0.0)
+    nu = 1 / eta**2 - 1
+    levels = np.tile(LEVELS, 4)
+    counts = rng.binomial(60, rng.beta(np.tile(p, 4) * nu, np.tile(1 - p, 4) * nu, (500, 24)))
+    fits = fit_psychometric(levels, counts, 60, guess_rate=GUESS, lapse_rate=0.0, overdispersion="free")
+    assert abs(np.median(fits.overdispersion) - eta) < 0.02
+    plain = fit_psychometric(levels, counts, 60, guess_rate=GUESS, lapse_rate=0.0)
+    covered = [np.mean((f.interval()[0] <= -6.4) & (f.interval()[1] >= -6.4)) for f in (fits, plain)]
+    assert covered[0] > 0.9
+    assert covered[1] < 0.75
