@@ -298,7 +298,7 @@ PSIGNIFIT = json.loads((Path(__file__).parent / "data" / "psignifit_4.json").rea
 def test_fits_lie_within_psignifits_credible_intervals(case):
     """Threshold (F = 1/2) and width (F from 0.05 to 0.95) of psignifit 4.3 on the same data, with 95 % intervals.
 
-    Written by ``benchmarks/peer_psignifit.py --golden``. Its fits have priors; the fit here has none where its rates are
+    Written by ``benchmarks/peer_psignifit.py --golden``. Its fits have priors; the fit here has none where rates are
     fixed, and the weak one where they are free. With fixed rates the ends of the threshold intervals agree within a
     fifth of the interval's length.
     """
