@@ -239,6 +239,15 @@ class _Checker:
         task: TaskSpec | None = self.settings(TaskSpec, shared, "task")
         if kind is None:
             return TaskSpec()
+        if not kind.in_experiments:
+            able = [
+                other for other in self.registries["task"].names() if self.registries["task"].get(other).in_experiments
+            ]
+            self.add(
+                "task.kind",
+                f"= {show(name)} cannot be run in an experiment yet, only with your own responder "
+                f"(psysim.procedures). Experiments run: {', '.join(able)}.",
+            )
         names = [*kind.Settings.model_fields, *(f for f in TaskSpec.model_fields if f != "settings")]
         for key in [key for key in values if key not in kind.Settings.model_fields]:
             self.add(f"task.{key}", unknown_key(key, names))

@@ -76,6 +76,13 @@ from psysim.procedures.session import next_track
 from psysim.procedures.spearman_karber import isotonic, spearman_karber
 from psysim.procedures.staircase import Staircase, StaircaseState
 from psysim.procedures.tasks import AFC, NO_TARGET, Task, YesNo
+from psysim.procedures.tasks_closed_set import (
+    Identification,
+    category_levels,
+    confusion_matrix,
+    transmitted_information,
+)
+from psysim.procedures.tasks_comparison import ABX, ComparisonTask, Matching, Oddity, SameDifferent
 from psysim.procedures.track_distribution import TrackDistribution, track_distribution
 from psysim.procedures.transformed_weighted import TransformedWeightedUpDown
 from psysim.procedures.uml import UML, UMLState
@@ -83,6 +90,7 @@ from psysim.procedures.up_down import UpDown, up_down_target
 from psysim.procedures.weighted import WeightedUpDown
 
 __all__ = [
+    "ABX",
     "AFC",
     "MLP",
     "NO_TARGET",
@@ -96,11 +104,13 @@ __all__ = [
     "Bekesy",
     "BekesyState",
     "BootstrapFits",
+    "ComparisonTask",
     "ConstantStimuli",
     "ConstantStimuliState",
     "Design",
     "FitPrior",
     "FitStatus",
+    "Identification",
     "Interleaved",
     "InterleavedState",
     "LevelDistribution",
@@ -108,7 +118,9 @@ __all__ = [
     "LevelRuleSettings",
     "LevelState",
     "LimitsState",
+    "Matching",
     "MethodOfLimits",
+    "Oddity",
     "Pest",
     "PestState",
     "Procedure",
@@ -120,6 +132,7 @@ __all__ = [
     "Quest",
     "QuestPlus",
     "QuestPlusGrid",
+    "SameDifferent",
     "Staircase",
     "StaircaseState",
     "Status",
@@ -135,8 +148,10 @@ __all__ = [
     "asa_asymptotic_sd",
     "bias_relative",
     "bootstrap_fits",
+    "category_levels",
     "compare_designs",
     "concatenate",
+    "confusion_matrix",
     "criterion_same_different",
     "criterion_yes_no",
     "d_a",
@@ -177,6 +192,7 @@ __all__ = [
     "simulate_design",
     "spearman_karber",
     "track_distribution",
+    "transmitted_information",
     "up_down_target",
     "with_lapses",
     "without_lapses",

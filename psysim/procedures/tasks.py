@@ -53,6 +53,8 @@ class Task(ABC):
 
     Settings: ClassVar[type[TaskSettings]]
     description: ClassVar[str]
+    in_experiments: ClassVar[bool] = True
+    """Whether experiments can present it: one target among references, or one interval with or without it."""
 
     def __init__(self, **settings: Any) -> None:
         try:
@@ -105,7 +107,11 @@ class Task(ABC):
         """Return the sensitivity d' of an unbiased listener with this proportion correct."""
 
 
-registry: Registry[type[Task]] = Registry("task", "psysim.tasks", ("psysim.procedures.tasks",))
+registry: Registry[type[Task]] = Registry(
+    "task",
+    "psysim.tasks",
+    ("psysim.procedures.tasks", "psysim.procedures.tasks_comparison", "psysim.procedures.tasks_closed_set"),
+)
 
 TaskT = TypeVar("TaskT", bound=Task)
 

@@ -6,7 +6,15 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
 from psysim.errors import SpecError
-from psysim.procedures import AFC, PsychometricFunction, UpDown, WeightedUpDown, expected_threshold, up_down_target
+from psysim.procedures import (
+    AFC,
+    PsychometricFunction,
+    UpDown,
+    WeightedUpDown,
+    expected_threshold,
+    track_distribution,
+    up_down_target,
+)
 from psysim.testing import run_tracks
 
 #: A listener in a 3-interval task; the part above chance rises from 0.27 to 0.73 within 3.3 dB.
@@ -102,6 +110,15 @@ def test_kaernbach_equilibrium(p):
     assert rule.target_proportion == p
     after_right, after_wrong = rule.record(rule.init(2), np.array([True, False])).level
     assert p * after_right + (1 - p) * after_wrong == pytest.approx(0.0, abs=1e-15)
+
+
+@pytest.mark.parametrize("name", ["2-down", "2-up 3-down", "weighted 0.75"])
+def test_exact_distribution_of_long_tracks_settles_where_the_chain_says(name):
+    """Two chains, written apart: all tracks forward from the start, and the stationary one of this file."""
+    rule = make(
+        name, 1.0, n_reversals=120, max_trials=3000, threshold_from="last_n_reversals", threshold_n_reversals=10
+    )
+    assert track_distribution(rule, LISTENER).mean == pytest.approx(chain_threshold(rule, LISTENER, 1.0), abs=1e-6)
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -6,8 +6,23 @@ from scipy.stats import norm
 
 from psysim.errors import SpecError
 from psysim.procedures.tasks import AFC, NO_TARGET, YesNo, registry
+from psysim.procedures.tasks_closed_set import Identification
+from psysim.procedures.tasks_comparison import ABX, Matching, Oddity, SameDifferent
 
-TASKS = [AFC(n_intervals=2), AFC(n_intervals=3), AFC(n_intervals=8), YesNo(p_target=0.5), YesNo(p_target=0.2)]
+TASKS = [
+    AFC(n_intervals=2),
+    AFC(n_intervals=3),
+    AFC(n_intervals=8),
+    YesNo(p_target=0.5),
+    YesNo(p_target=0.2),
+    SameDifferent(),
+    SameDifferent(rule="independent_observation"),
+    ABX(),
+    Oddity(),
+    Oddity(rule="independent_observation"),
+    Matching(),
+    Identification(n_alternatives=20),
+]
 
 
 def test_names():
@@ -32,7 +47,7 @@ def test_yes_no():
     assert task.valid([-1, 0, 1, 2]).tolist() == [False, True, True, False]
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda t: f"{type(t).__name__}-{t.n_intervals}")
+@pytest.mark.parametrize("task", TASKS, ids=lambda t: f"{type(t).__name__}-{t.settings}")
 def test_answers_are_right_or_wrong_as_asked(task):
     rng = np.random.default_rng(2)
     target = task.draw_target(rng.random(5000))
@@ -60,9 +75,10 @@ def test_targets_of_yes_no_come_as_often_as_asked():
     assert set(target.tolist()) == {0, NO_TARGET}
 
 
-@pytest.mark.parametrize("task", TASKS, ids=lambda t: f"{type(t).__name__}-{t.n_intervals}")
+@pytest.mark.parametrize("task", TASKS, ids=lambda t: f"{type(t).__name__}-{t.settings}")
 def test_sensitivity(task):
-    assert task.proportion_correct(0.0) == pytest.approx(task.chance_level, abs=3e-11)
+    chance = 0.5 if isinstance(task, Matching) else task.chance_level  # matching: no answer is a guess
+    assert task.proportion_correct(0.0) == pytest.approx(chance, abs=3e-11)
     d = np.linspace(0.1, 4, 9)
     np.testing.assert_allclose(task.d_prime(task.proportion_correct(d)), d, atol=1e-9)
 
