@@ -87,3 +87,38 @@ def test_links_of_the_pages_lead_somewhere() -> None:
     for page in pages:
         for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), (page, target)
+
+
+def test_the_sensitivities_of_the_tasks_page() -> None:
+    from psysim import procedures as p
+
+    page = (ROOT / "docs" / "explanation" / "tasks.md").read_text()
+    rows = dict(re.findall(r"^\| ([^|]+ \| [^|]+) \| (\d\.\d+) \|$", page, re.M))
+    ways: dict = {
+        "2-AFC | largest": p.d_prime_mafc(0.75, 2),
+        "3-AFC | largest": p.d_prime_mafc(0.75, 3),
+        "yes/no | criterion midway": p.YesNo().d_prime(0.75),
+    }
+    for rule in ("independent observation", "differencing"):
+        for name, inverse in (
+            ("ABX", p.d_prime_abx),
+            ("same-different", p.d_prime_same_different),
+            ("oddity", p.d_prime_oddity),
+        ):
+            ways[f"{name} | {rule}"] = inverse(0.75, rule=rule.replace(" ", "_"))
+    assert set(rows) == set(ways)
+    for name, value in rows.items():
+        assert float(value) == pytest.approx(float(ways[name]), abs=0.0051)
+
+
+def test_the_example_of_the_page_on_psychometric_functions() -> None:
+    page = (ROOT / "docs" / "explanation" / "psychometric_functions.md").read_text()
+    code = re.search(r"```python\n(.*?)```", page, re.S).group(1)
+    scope: dict = {}
+    exec(code, scope)
+    fit, shown = scope["fit"], [float(x) for x in re.findall(r"# (-?[\d.]+)", code)]
+    low, high = fit.interval("threshold", proportion=0.7071)
+    p_value = scope["bootstrap_fits"](fit, 1000, seed=1).p_value
+    assert [float(x) for x in (fit.threshold_at(0.7071), low)] == pytest.approx(shown[:2], abs=0.006)
+    assert f"{high:.2f}" in code
+    assert f"{p_value:.2f}" in code
