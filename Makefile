@@ -39,6 +39,8 @@ bench: $(VENV)/.installed-test
 
 bench-peers: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/bench_peers.py
+	$(BIN)/python benchmarks/peer_questplus.py time
+	$(BIN)/python benchmarks/peer_psignifit.py
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/mkdocs build --strict

@@ -122,3 +122,14 @@ def test_the_example_of_the_page_on_psychometric_functions() -> None:
     assert [float(x) for x in (fit.threshold_at(0.7071), low)] == pytest.approx(shown[:2], abs=0.006)
     assert f"{high:.2f}" in code
     assert f"{p_value:.2f}" in code
+
+
+def test_the_example_of_the_page_on_tracking_rules() -> None:
+    page = (ROOT / "docs" / "how_to" / "choose_a_tracking_rule.md").read_text()
+    code = re.search(r"```python\n(.*?)```", page, re.S).group(1)
+    simulated, exact = (float(x) for x in re.findall(r"# (0\.\d+),", code))
+    scope: dict = {}
+    exec(code, scope)
+    design = scope["simulate_design"](scope["rule"], scope["listener"], n_tracks=10_000)
+    assert design.bias == pytest.approx(simulated, abs=0.006)
+    assert scope["track_distribution"](scope["rule"], scope["listener"]).bias == pytest.approx(exact, abs=0.006)

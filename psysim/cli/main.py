@@ -1,4 +1,4 @@
-"""The psysim command: run, predict, report, check, list, info, export, human, calibrate, doctor."""
+"""The psysim command: run, predict, design, report, check, list, info, export, human, calibrate, doctor."""
 
 from __future__ import annotations
 
@@ -92,6 +92,61 @@ def predict(
     if device:
         check_option("--device", device, ("auto", "cpu", "cuda"))
     running.predict(_load(file, profile, overrides), out, tokens, device or None)
+
+
+@app.command()
+def design(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="FILE", help="TOML file of an experiment: its rule, task and unit.")
+    ] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULE", help='A tracking rule, e.g. "up_down: n_down=3 steps=[4,2,1]"; repeat it to compare rules.'
+        ),
+    ] = None,
+    shared: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting of all rules that have it, e.g. level_max=0."),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="The listener's threshold: level in the middle of its psychometric function.")
+    ] = None,
+    slope: Annotated[
+        float | None,
+        typer.Option(
+            help="Rise of the proportion correct at the threshold, per unit of the level; below 0 if it falls."
+        ),
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="2afc, 3afc, ... or yes_no: the guess rate. Default: 3afc.")] = None,
+    guess_rate: Annotated[float | None, typer.Option(help="Guess rate, in place of the task's.")] = None,
+    lapse_rate: Annotated[float, typer.Option(help="1 minus the proportion correct at very easy levels.")] = 0.0,
+    shape: Annotated[
+        str, typer.Option(help="logistic, cumulative_gaussian, gumbel, weibull, ... of the psychometric function.")
+    ] = "logistic",
+    tracks: Annotated[
+        int | None, typer.Option(help="Simulated tracks per rule. Default: 10000; 1000 for Bayesian rules.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the answers.")] = 0,
+    unit: Annotated[str | None, typer.Option(help="Unit of the level, for table and figure, e.g. dB.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Figure to write: a name ending in .png, .svg or .pdf.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File for all numbers.")] = None,
+    profile: Profile = None,
+) -> None:
+    """Say what tracking rules make of a known listener: bias, spread and length of simulated tracks.
+
+    psysim design --rule "up_down: n_down=3 steps=[4,2,1]" --threshold -20 --slope 0.05 --task 3afc
+    """
+    from psysim.cli import design as designing
+
+    listener = {
+        "threshold": threshold,
+        "slope": slope,
+        "guess_rate": guess_rate,
+        "lapse_rate": lapse_rate,
+        "shape": shape,
+    }
+    designing.design(file, profile, rule or [], shared or [], listener, task, tracks, seed, unit, figure, json_file)
 
 
 @app.command()

@@ -25,6 +25,7 @@ __all__ = [
     "Layout",
     "drawing",
     "freeze",
+    "pdf",
     "png",
     "stacked",
     "svg",
@@ -184,3 +185,8 @@ def png(figure: Figure) -> bytes:
     buffer = io.BytesIO()  # a palette of 256 colours halves the size; line drawings have few more
     drawn.quantize(256, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True, dpi=(DPI, DPI))
     return buffer.getvalue()
+
+
+def pdf(figure: Figure) -> bytes:
+    """Return a figure as PDF, without software or date fields."""
+    return _save(figure, "pdf", metadata={"Creator": None, "Producer": None, "CreationDate": None})

@@ -63,7 +63,7 @@ def call(*arguments: object, code: int = 0) -> str:
 
 
 def test_help_imports_no_torch() -> None:
-    for arguments in (["--help"], ["run", "--help"], ["list", "--help"]):
+    for arguments in (["--help"], ["run", "--help"], ["design", "--help"], ["list", "--help"]):
         code = (
             f"import sys; sys.argv = ['psysim', *{arguments!r}]\n"
             "from psysim.cli.main import main\n"
