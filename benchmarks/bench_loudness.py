@@ -1,76 +1,68 @@
 """Speed and memory of Moore2016: 64 stereo sounds of one second, different noises at both ears, beside torch_amt.
 
-    python benchmarks/bench_loudness.py [--rows 64] [--peer-rows 2]
+    python benchmarks/bench_loudness.py [--rows 64] [--peer-rows 2] [--json FILE]
 
 torch_amt is licensed under the GPL: it is installed by the user and measured as a whole, its code is not looked at. It
-takes far longer, so it gets ``--peer-rows`` of the same sounds; its time per second of sound is scaled, and said to be.
+takes far longer, so it gets ``--peer-rows`` of the same sounds (0: it is not measured); its time is per sound.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
-import sys
-import time
-from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import torch
+from measure import duration, peak_memory, write_json
 
 from psysim.models import Moore2016
 
 FS = 32000
 
 
-def seconds(run: Callable[[], object], repeats: int) -> list[float]:
-    """Return the durations of ``repeats`` runs after one that warms up."""
-    durations = []
-    for i in range(repeats + 1):
-        start = time.perf_counter()
-        run()
-        if i:
-            durations.append(time.perf_counter() - start)
-    return durations
+def seconds(run: Any, repeats: int) -> float:
+    """Return the median duration of ``repeats`` runs after one that warms up."""
+    run()
+    return statistics.median(duration(run) for _ in range(repeats))
 
 
-def peak_mib() -> float:
-    """Return the largest resident memory of the process so far, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def main() -> None:
+def main(arguments: list[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--peer-rows", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
-    options = parser.parse_args()
-    generator = torch.Generator().manual_seed(1)
-    x = 0.02 * torch.randn(options.rows, 2, FS, generator=generator)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(arguments)
+    x = 0.02 * torch.randn(options.rows, 2, FS, generator=torch.Generator().manual_seed(1))
     model = Moore2016()
+    result: dict[str, Any] = {"rows": options.rows, "threads": torch.get_num_threads()}
     with torch.no_grad():
-        model(x[:1])
-        before = peak_mib()
-        durations = seconds(lambda: model(x), options.repeats)
-        peak = peak_mib()
-        median = statistics.median(durations)
-        print(f"threads {torch.get_num_threads()}, {options.rows} stereo sounds of 1 s, noise, float32")
-        print(f"psysim     {median:8.3f} s (min {min(durations):.3f}, max {max(durations):.3f})", end="")
-        print(f"  {options.rows / median:7.1f} times real time; peak {peak:.0f} MiB, {before:.0f} MiB before the batch")
-        if find_spec("torch_amt") is None:
-            sys.exit("torch_amt is not installed: not measured.")
-        import torch_amt
+        took = seconds(lambda: model(x), options.repeats)
+        result |= {"seconds": took, "times_real_time": options.rows / took}
+        peak = peak_memory(lambda: model(x))
+        if peak is not None:
+            result["peak_memory_mb"] = peak / 1e6
+        print(f"{options.rows} stereo sounds of 1 s, noise, float32, {result['threads']} threads")
+        memory = "" if peak is None else f"; {peak / 1e6:.0f} MB at the peak"
+        print(f"psysim     {took:8.3f} s  {options.rows / took:7.1f} times real time{memory}")
+        if options.peer_rows and find_spec("torch_amt") is None:
+            print("torch_amt is not installed: not measured.")
+        elif options.peer_rows:
+            import torch_amt
 
-        peer, some = torch_amt.Moore2016(fs=FS), x[: options.peer_rows]
-        theirs = statistics.median(seconds(lambda: peer(some), 1)) / options.peer_rows
-        ours = statistics.median(seconds(lambda: model(some), 3)) / options.peer_rows
-        print(
-            f"torch_amt  {theirs:8.3f} s per sound (of {options.peer_rows} sounds)  psysim {ours:.3f} s per sound: ",
-            end="",
-        )
-        print(f"{theirs / ours:.1f} times")
+            peer, some = torch_amt.Moore2016(fs=FS), x[: options.peer_rows]
+            theirs = seconds(lambda: peer(some), 1) / options.peer_rows
+            ours = seconds(lambda: model(some), 3) / options.peer_rows
+            result |= {"peer_rows": options.peer_rows, "torch_amt_seconds_per_sound": theirs}
+            result |= {"psysim_seconds_per_sound": ours, "speed_up": theirs / ours}
+            print(f"torch_amt  {theirs:8.3f} s per sound, psysim {ours:.3f} s, of {options.peer_rows} sounds: ", end="")
+            print(f"{theirs / ours:.1f} times")
+    write_json(options.json, ("torch_amt",) if "speed_up" in result else (), moore2016=result)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())
