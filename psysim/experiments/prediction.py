@@ -296,7 +296,7 @@ class _Search:
 
     def _add_references(self, counts: dict[int, int]) -> None:
         """Evaluate the references that are still missing; with a rove per trial all those of a trial."""
-        places = range(1, self.task.n_intervals) if self.rove_per_trial else range(1)
+        places = range(1, self.task.n_alternatives) if self.rove_per_trial else range(1)
         rows = []
         for c, count in counts.items():
             have = len(self._references[c][0]) if c in self._references else 0

@@ -249,19 +249,22 @@ class Observer(ABC):
     def _largest_wins(samples: DecisionSamples, task: Task) -> tuple[Tensor, Tensor]:
         if task.n_intervals == 1:
             return yes_no(samples, float(getattr(task, "p_target", 0.5)))
-        return forced_choice(samples, task.n_intervals)
+        return forced_choice(samples, task.n_alternatives)
 
     def respond(self, trial: Trial) -> Response:
         """Answer a batch of trials: decision variable plus internal noise, then the largest interval wins.
 
-        Ties are broken at random. In a one-interval task the answer is "yes" above `criterion`.
+        Ties are broken at random. In a one-interval task the answer is "yes" above `criterion`. A standard before the
+        alternatives is heard, but never chosen.
         """
         assert trial.intervals is not None
         with torch.no_grad():
             values, std = self.evaluate(trial.intervals, trial.condition)
         if bool((std > 0).any()):
             values = values + std * normal(trial.keys, Purpose.INTERNAL_NOISE, 1)[..., 0]
-        return Response(choose(values, trial.keys, self.criterion(trial.condition)), values)
+        first = trial.task.first_alternative
+        choice = choose(values[:, first:], trial.keys[:, first:], self.criterion(trial.condition))
+        return Response(first + choice, values)
 
 
 def choose(values: Tensor, keys: Keys, criterion: Tensor) -> Tensor:

@@ -197,8 +197,9 @@ class Casp(TemplateObserver):
         assert trial.intervals is not None
         with torch.no_grad():
             values, _ = self.evaluate(trial.intervals, trial.condition)
-        difference = interval_difference(values, trial.target)
-        probability = proportion_correct(difference, values.shape[1], self.internal_noise_var)
+        first = trial.task.first_alternative
+        difference = interval_difference(values[:, first:], trial.target - first)
+        probability = proportion_correct(difference, trial.task.n_alternatives, self.internal_noise_var)
         correct = (probability > 2.0 ** (-1.0 / n_down)).cpu().numpy()
         other = uniform(trial.keys[:, 0], Purpose.RESPONSE, 1)[:, 0].cpu().numpy()
         choice = trial.task.answer(correct, trial.target.cpu().numpy(), other)
@@ -212,10 +213,10 @@ class Casp(TemplateObserver):
         others = samples.reference
         if samples.exchangeable:  # the tokens after the target's own, as many as a trial has
             own = torch.arange(len(others), device=others.device)[:, None]
-            shift = torch.arange(1, task.n_intervals, device=others.device)
+            shift = torch.arange(1, task.n_alternatives, device=others.device)
             others = others[(own + shift) % len(others), 0]
         values = torch.cat([samples.target[:, None], others], 1)
         difference = interval_difference(values, torch.zeros(len(values), dtype=torch.int64, device=values.device))
-        probability = proportion_correct(difference, task.n_intervals, self.internal_noise_var)
+        probability = proportion_correct(difference, task.n_alternatives, self.internal_noise_var)
         right = (probability > 2.0 ** (-1.0 / n_down)).to(torch.float64)
         return right.mean(), (right.sum() - right) / max(len(right) - 1, 1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from psysim.errors import SpecError
 from psysim.procedures.base import settings_message
@@ -66,6 +66,16 @@ class Task(ABC):
     @abstractmethod
     def n_intervals(self) -> int:
         """Sounds per trial."""
+
+    @property
+    def first_alternative(self) -> int:
+        """Number of the first interval that can be an answer; those before it are known references."""
+        return 0
+
+    @property
+    def n_alternatives(self) -> int:
+        """Number of intervals that can be the answer; 1 in tasks with one interval."""
+        return self.n_intervals - self.first_alternative
 
     @property
     @abstractmethod
@@ -126,6 +136,24 @@ def register(name: str) -> Callable[[type[TaskT]], type[TaskT]]:
     return add
 
 
+class _AFCSettings(TaskSettings):
+    n_intervals: int = Field(default=3, ge=2, le=M_GAUSS, description="number of intervals")
+    standard: Literal["none", "first"] = Field(
+        default="none",
+        description="none: every interval may have the target. first: the first is always a reference, which the "
+        "listener knows, and the target in one of the others",
+    )
+
+    @model_validator(mode="after")
+    def _leaves_a_choice(self) -> Self:
+        if self.standard == "first" and self.n_intervals < 3:
+            raise ValueError(
+                "n_intervals = 2 with standard = 'first' leaves one alternative: use 3 intervals (a standard and two "
+                "alternatives), or the task 'matching' for a variable sound after a standard."
+            )
+        return self
+
+
 @register("afc")
 class AFC(Task):
     """Forced choice: one of the intervals has the target; target and response are interval numbers from 0.
@@ -134,61 +162,64 @@ class AFC(Task):
     ----------
     **settings
         ``n_intervals`` : int, 2 to 16, default 3.
+        ``standard`` : {"none", "first"}, default "none". With "first" the first interval is a reference in every trial
+        and no alternative: 3 intervals are a two-alternative task with a reminder. d' is that of a listener who makes
+        no use of it.
 
     Examples
     --------
     >>> task = AFC(n_intervals=3)
     >>> task.correct([0, 2], target=[0, 1])
     array([ True, False])
-    >>> float(task.d_prime(0.75).round(3))
-    1.434
+    >>> float(task.d_prime(0.75).round(3)), AFC(n_intervals=3, standard="first").chance_level
+    (1.434, 0.5)
     """
 
     description: ClassVar[str] = "forced choice among intervals"
-
-    class Settings(TaskSettings):
-        """Settings of `AFC`."""
-
-        n_intervals: int = Field(
-            default=3, ge=2, le=M_GAUSS, description="number of intervals, all of them alternatives"
-        )
+    Settings = _AFCSettings
 
     @property
     def n_intervals(self) -> int:
         """Sounds per trial."""
-        return cast(AFC.Settings, self.settings).n_intervals
+        return cast(_AFCSettings, self.settings).n_intervals
+
+    @property
+    def first_alternative(self) -> int:
+        """Number of the first interval that can have the target: 1 after a standard."""
+        return int(cast(_AFCSettings, self.settings).standard == "first")
 
     @property
     def chance_level(self) -> float:
         """Proportion correct of a listener who hears nothing."""
-        return 1.0 / self.n_intervals
+        return 1.0 / self.n_alternatives
 
     def correct(self, response: ArrayLike, target: ArrayLike) -> BoolArray:
         """Return whether the target's interval was chosen, shape (B,)."""
         return np.asarray(np.asarray(response) == np.asarray(target)) & self.valid(response)
 
     def valid(self, response: ArrayLike) -> BoolArray:
-        """Return whether each response is an interval number, shape (B,)."""
+        """Return whether each response is the number of an alternative, shape (B,)."""
         chosen = np.asarray(response)
-        return np.asarray((chosen >= 0) & (chosen < self.n_intervals))
+        return np.asarray((chosen >= self.first_alternative) & (chosen < self.n_intervals))
 
     def draw_target(self, uniform: ArrayLike) -> IntArray:
-        """Return intervals, all equally likely, shape (B,)."""
-        return (np.asarray(uniform) * self.n_intervals).astype(np.int64)
+        """Return alternatives, all equally likely, shape (B,)."""
+        return self.first_alternative + (np.asarray(uniform) * self.n_alternatives).astype(np.int64)
 
     def answer(self, correct: ArrayLike, target: ArrayLike, uniform: ArrayLike) -> IntArray:
-        """Return the target's interval or one of the others, all equally likely, shape (B,)."""
+        """Return the target's interval or another alternative, all equally likely, shape (B,)."""
+        first, n = self.first_alternative, self.n_alternatives
         place = np.asarray(target, dtype=np.int64)
-        shift = 1 + (np.asarray(uniform) * (self.n_intervals - 1)).astype(np.int64)
-        return np.where(correct, place, (place + shift) % self.n_intervals)
+        shift = 1 + (np.asarray(uniform) * (n - 1)).astype(np.int64)
+        return np.where(correct, place, first + (place - first + shift) % n)
 
     def proportion_correct(self, d_prime: ArrayLike) -> FloatArray:
         """Return the proportion correct at d'; see `sdt.proportion_correct_mafc`."""
-        return proportion_correct_mafc(d_prime, self.n_intervals)
+        return proportion_correct_mafc(d_prime, self.n_alternatives)
 
     def d_prime(self, proportion_correct: ArrayLike) -> FloatArray:
         """Return d' from the proportion correct; see `sdt.d_prime_mafc`."""
-        return d_prime_mafc(proportion_correct, self.n_intervals)
+        return d_prime_mafc(proportion_correct, self.n_alternatives)
 
 
 @register("yes_no")

@@ -108,6 +108,12 @@ def _task(task: Mapping[str, Any]) -> str:
         return f"The task was {task['kind']}{noise}.{rove}"
     n = int(task.get("n_intervals", 3))
     count = _COUNTS.get(n, str(n))
+    if task.get("standard", "none") == "first":
+        others = _COUNTS.get(n - 1, str(n - 1))
+        return (
+            f"In a {count}-interval task{noise}, the first interval was the reference; the target was in one of the "
+            f"other {others}, chosen at random in every trial ({n - 1}-AFC with a reminder).{rove}"
+        )
     return (
         f"In a {count}-interval forced-choice task ({n}-AFC){noise}, the target was in one interval, "
         f"chosen at random in every trial.{rove}"

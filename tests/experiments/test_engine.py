@@ -17,6 +17,7 @@ import torch
 from psysim.errors import StoreError
 from psysim.experiments import load, loads
 from psysim.experiments.engine import run
+from psysim.experiments.prediction import predict_threshold
 from psysim.experiments.recording import open_result
 from psysim.experiments.sounds import Sounds
 from psysim.models import Dau1997
@@ -92,6 +93,18 @@ def test_the_batch_size_changes_nothing(text: str) -> None:
     assert_same_run(runs[0], runs[1])
     assert_same_run(runs[0], runs[2])
     assert np.isfinite(runs[0]["threshold"]).all()
+
+
+def test_a_standard_is_heard_first_and_never_chosen() -> None:
+    """Three intervals with a standard are the task of two: the same prediction, and tracks within four errors."""
+    cued, plain = ({"task.n_intervals": n, "task.standard": s} for n, s in ((3, "first"), (2, "none")))
+    predicted = [predict_threshold(loads(MODELLED, overrides=text))["threshold"] for text in (cued, plain)]
+    np.testing.assert_array_equal(*predicted)
+    runs = [run(loads(MODELLED, overrides=text | {"run.n_tracks": 40})) for text in (cued, plain)]
+    for name in ("response", "target_interval"):
+        assert set(np.unique(runs[0][name])) == {-1, 1, 2}
+    error = np.hypot(*(float(ds["threshold"].std() / np.sqrt(80)) for ds in runs))
+    assert abs(float(runs[0]["threshold"].mean() - runs[1]["threshold"].mean())) < 4 * error
 
 
 def test_one_pass_gives_the_same_tracks_as_the_representation_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:

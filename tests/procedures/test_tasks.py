@@ -13,6 +13,7 @@ TASKS = [
     AFC(n_intervals=2),
     AFC(n_intervals=3),
     AFC(n_intervals=8),
+    AFC(n_intervals=4, standard="first"),
     YesNo(p_target=0.5),
     YesNo(p_target=0.2),
     SameDifferent(),
@@ -99,3 +100,13 @@ def test_sensitivity_of_two_intervals_and_of_yes_no():
 def test_impossible_settings(make, message):
     with pytest.raises(SpecError, match=message):
         make()
+
+
+def test_a_standard_before_the_alternatives():
+    task = AFC(n_intervals=3, standard="first")
+    assert (task.n_alternatives, task.chance_level) == (2, 0.5)
+    assert set(task.draw_target((np.arange(100) + 0.5) / 100)) == {1, 2}
+    assert task.valid([0, 1, 2, 3]).tolist() == [False, True, True, False]
+    assert task.d_prime(0.76) == pytest.approx(np.sqrt(2) * norm.ppf(0.76), rel=1e-12)
+    with pytest.raises(SpecError, match="leaves one alternative"):
+        AFC(n_intervals=2, standard="first")

@@ -131,3 +131,9 @@ def test_a_rule_that_is_not_installed_is_listed_by_its_settings(tmtf):
 def test_a_run_without_description_is_refused(tmtf):
     with pytest.raises(SpecError, match="spec_toml"):
         methods(tmtf.assign_attrs(spec_toml=""))
+
+
+def test_a_standard_before_the_alternatives(tmtf):
+    text = methods(changed(tmtf, "task", standard="first"))
+    assert "three-interval task, the first interval was the reference; the target was in one of the other two" in text
+    assert "2-AFC with a reminder" in text
