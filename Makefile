@@ -39,7 +39,8 @@ bench: $(VENV)/.installed-test
 
 bench-peers: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/bench_peers.py
-	$(BIN)/python benchmarks/peer_questplus.py time
+	$(BIN)/python benchmarks/peer_questplus.py time --peer-python .venv-peers/bin/python \
+	    --json benchmarks/results/peer_questplus.json
 	$(BIN)/python benchmarks/peer_psignifit.py
 
 docs: $(VENV)/.installed-docs

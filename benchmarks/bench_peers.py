@@ -30,7 +30,8 @@ from measure import FS, duration, noise, write_json
 from peer_filters import measure_filters
 
 ROOT = Path(__file__).resolve().parent.parent
-PEERS = {"torch_amt": "torch-amt", "torchlpc": "torchlpc"}  # module, package; philtorch 0.7 needs a newer torch
+# module, package; philtorch 0.7 needs a newer torch; questplus (peer_questplus.py) needs json_tricks
+PEERS = {"torch_amt": "torch-amt", "torchlpc": "torchlpc", "json_tricks": "json-tricks", "questplus": "questplus"}
 
 
 def prepare(folder: Path) -> Path:
