@@ -10,7 +10,12 @@ rho is the correlation between trials at one level: the variance of a count is `
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -39,6 +44,8 @@ BoolArray = NDArray[np.bool_]
 PLACE, SLOPE, GUESS, LAPSE, RHO = range(5)
 N_COORDINATES = 5
 TOLERANCE = 1e-12
+MOST_THREADS = 8
+ROWS_PER_THREAD = 128
 
 
 @dataclass(frozen=True)
@@ -126,12 +133,37 @@ def _terms(design: Design) -> tuple[Any, ...]:
     return design.coupling, design.prior_mean, design.prior_precision, design.prior_beta
 
 
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(MOST_THREADS, "psysim-fit")
+
+
+def _share(kernel: Callable[..., None], n: int, *arguments: Any) -> None:
+    """Run a kernel over n rows, in threads if there are many; each row's result depends on nothing else."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    parts = min(usable, MOST_THREADS, max(n // ROWS_PER_THREAD, 1))
+    ends = [n * k // parts for k in range(parts + 1)]
+    work = [_threads().submit(kernel, a, b, *arguments) for a, b in pairwise(ends[1:])] if parts > 1 else []
+    kernel(0, ends[1], *arguments)
+    for part in work:
+        part.result()
+
+
 def evaluate(design: Design, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return objective (log-likelihood plus log prior, up to constants) (N,) and gradient (N, 5) at ``theta``."""
     from psysim.procedures._fit_kernel import evaluate_rows
 
     objective, gradient = np.empty(len(theta)), np.empty((len(theta), N_COORDINATES))
-    evaluate_rows(*_problem(design), design.free, *_terms(design), np.ascontiguousarray(theta), objective, gradient)
+    _share(
+        evaluate_rows,
+        len(theta),
+        *_problem(design),
+        design.free,
+        *_terms(design),
+        np.ascontiguousarray(theta),
+        objective,
+        gradient,
+    )
     return objective, gradient
 
 
@@ -156,8 +188,18 @@ def maximise(
     n, theta = len(start), np.array(start, dtype=np.float64, order="C")
     objective, converged, iterations = np.empty(n), np.empty(n, np.bool_), np.empty(n, np.int64)
     bounds = design.free, design.low, design.high
-    maximise_rows(
-        *_problem(design), *bounds, *_terms(design), theta, max_iterations, tolerance, objective, converged, iterations
+    _share(
+        maximise_rows,
+        n,
+        *_problem(design),
+        *bounds,
+        *_terms(design),
+        theta,
+        max_iterations,
+        tolerance,
+        objective,
+        converged,
+        iterations,
     )
     return theta, objective, converged, iterations
 
@@ -199,8 +241,8 @@ def search(
     from psysim.procedures._fit_kernel import search_rows
 
     result, bounds = np.empty(len(theta)), (design.free, design.low, design.high)
-    search_rows(
-        *_problem(design), *bounds, *_terms(design), np.ascontiguousarray(theta), coordinate, side, best, limit,
-        farthest, critical, result,
+    _share(
+        search_rows, len(theta), *_problem(design), *bounds, *_terms(design), np.ascontiguousarray(theta), coordinate,
+        side, best, limit, farthest, critical, result,
     )  # fmt: skip
     return result

@@ -1,8 +1,9 @@
 """Compiled likelihood of one data set, its maximum by damped Fisher scoring, and the ends of its profile intervals.
 
 The coordinates are those of `psysim.procedures._fit_core`. Every function works on one data set; the loops over data
-sets are at the end. ``aim`` is the place on the axis of F that the coordinate "place" stands for, ``proportion`` the
-proportion correct there if it is above 0 (then ``aim`` is not used).
+sets are at the end, each over a range of them, so that threads can share the work. ``aim`` is the place on the axis of
+F that the coordinate "place" stands for, ``proportion`` the proportion correct there if it is above 0 (then ``aim`` is
+not used).
 """
 
 from __future__ import annotations
@@ -327,12 +328,13 @@ def _maximise(
 
 @_jit
 def evaluate_rows(
-    code: int, steepness: float, aim: float, proportion: float, v: Any, correct: Any, trials: Any, free: Any,
-    coupling: Any, mean: Any, precision: Any, beta: Any, theta: Any, objective: Any, gradient: Any,
+    start: int, stop: int, code: int, steepness: float, aim: float, proportion: float, v: Any, correct: Any,
+    trials: Any, free: Any, coupling: Any, mean: Any, precision: Any, beta: Any, theta: Any, objective: Any,
+    gradient: Any,
 ) -> None:  # fmt: skip
     """Write objective (N,) and gradient (N, 5) of every data set at ``theta`` (N, 5)."""
     information = np.empty((N, N))
-    for i in range(theta.shape[0]):
+    for i in range(start, stop):
         objective[i] = _evaluate(
             code, steepness, aim, proportion, v[i], correct[i], trials[i], free[i], coupling[i], mean[i],
             precision[i], beta[i], theta[i], gradient[i], information,
@@ -341,12 +343,12 @@ def evaluate_rows(
 
 @_jit
 def maximise_rows(
-    code: int, steepness: float, aim: float, proportion: float, v: Any, correct: Any, trials: Any, free: Any, low: Any,
-    high: Any, coupling: Any, mean: Any, precision: Any, beta: Any, theta: Any, max_iterations: int, tolerance: float,
-    objective: Any, converged: Any, iterations: Any,
+    start: int, stop: int, code: int, steepness: float, aim: float, proportion: float, v: Any, correct: Any,
+    trials: Any, free: Any, low: Any, high: Any, coupling: Any, mean: Any, precision: Any, beta: Any, theta: Any,
+    max_iterations: int, tolerance: float, objective: Any, converged: Any, iterations: Any,
 ) -> None:  # fmt: skip
     """Move every row of ``theta`` (N, 5) to a maximum."""
-    for i in range(theta.shape[0]):
+    for i in range(start, stop):
         objective[i], converged[i], iterations[i] = _maximise(
             code, steepness, aim, proportion, v[i], correct[i], trials[i], free[i], low[i], high[i], coupling[i],
             mean[i], precision[i], beta[i], theta[i], max_iterations, tolerance,
@@ -397,9 +399,9 @@ def _hold_nearest(
 
 @_jit
 def search_rows(
-    code: int, steepness: float, aim: float, proportion: float, v: Any, correct: Any, trials: Any, free: Any, low: Any,
-    high: Any, coupling: Any, mean: Any, precision: Any, beta: Any, theta: Any, coordinate: int, side: Any, best: Any,
-    limit: float, farthest: Any, critical: float, result: Any,
+    start: int, stop: int, code: int, steepness: float, aim: float, proportion: float, v: Any, correct: Any,
+    trials: Any, free: Any, low: Any, high: Any, coupling: Any, mean: Any, precision: Any, beta: Any, theta: Any,
+    coordinate: int, side: Any, best: Any, limit: float, farthest: Any, critical: float, result: Any,
 ) -> None:  # fmt: skip
     """Write the distances from ``theta`` at which the root of the deviance is ``critical``; infinite where nowhere.
 
@@ -408,7 +410,7 @@ def search_rows(
     """
     point, warm, fixed = np.empty(N), np.empty(N), np.empty(N, np.bool_)
     gradient, information = np.empty(N), np.empty((N, N))
-    for i in range(theta.shape[0]):
+    for i in range(start, stop):
         warm[:] = theta[i]
         fixed[:] = free[i]
         fixed[coordinate] = False

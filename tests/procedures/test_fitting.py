@@ -386,3 +386,15 @@ def test_beta_binomial_coverage_and_recovery():
     covered = [np.mean((f.interval()[0] <= -6.4) & (f.interval()[1] >= -6.4)) for f in (fits, plain)]
     assert covered[0] > 0.9
     assert covered[1] < 0.75
+
+
+def test_threads_change_nothing(monkeypatch):
+    """A thousand data sets fitted in parts by several threads: the same numbers as one after the other."""
+    levels, counts = simulated("logistic", 1000, seed=23)
+    fits, intervals = [], []
+    for rows in (64, 10_000):
+        monkeypatch.setattr("psysim.procedures._fit_core.ROWS_PER_THREAD", rows)
+        fits.append(fit_psychometric(levels, counts, 60, guess_rate=GUESS, lapse_rate="free", prior="weak"))
+        intervals.append(fits[-1].interval("slope"))
+    np.testing.assert_array_equal(fits[0].theta, fits[1].theta)
+    np.testing.assert_array_equal(*intervals)
