@@ -12,6 +12,7 @@ from psysim.observers.casp_stage import (
 )
 from psysim.observers.decision_variable import DecisionVariable
 from psysim.observers.king2019 import King2019Observer
+from psysim.observers.loudness import LoudnessObserver
 from psysim.observers.optimal_detector import OptimalDetector
 from psysim.observers.simulated import SimulatedListener
 from psysim.observers.two_templates import TwoTemplates, two_template_correlations, two_template_gain
@@ -20,6 +21,7 @@ __all__ = [
     "Casp",
     "DecisionVariable",
     "King2019Observer",
+    "LoudnessObserver",
     "Observer",
     "ObserverSettings",
     "OptimalDetector",

@@ -31,7 +31,15 @@ registry: Registry[type[Observer]] = Registry(
     "psysim.observers",
     tuple(
         f"psysim.observers.{name}"
-        for name in ("simulated", "optimal_detector", "casp", "king2019", "decision_variable")
+        for name in (
+            "simulated",
+            "optimal_detector",
+            "casp",
+            "king2019",
+            "two_templates",
+            "decision_variable",
+            "loudness",
+        )
     ),
 )
 register = registry.register

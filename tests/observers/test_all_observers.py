@@ -59,13 +59,13 @@ SETTINGS = {
     "casp": 'n_down = 2\ncorrelation = "covariance"\ninternal_noise_var = 9.0\ntemplate_tokens = 4',
     "king2019": "additive_noise_std = 300.0\nmemory_noise_std = 30.0\ntemplate_tokens = 4",
     "decision_variable": "internal_noise_std = 1.0",
+    "loudness": "internal_noise_std = 0.1\nquantity = 'short_term'",
     "two_templates": "internal_noise_std = 1.0\ntemplate_tokens = 4\ncriterion_tokens = 5",
 }
 MODEL = """
 [[observers]]
 decision = "{name}"
-model = "dau1997"
-model_options = {{ flow = 900.0, fhigh = 1100.0 }}
+{model}
 {settings}
 [run]
 n_tracks = 2
@@ -81,7 +81,10 @@ def experiment(name: str, sounds: str = DETECTION, task: str = AFC.format(3)) ->
     settings = SETTINGS[name]
     if name == "casp" and task == YES_NO:
         settings = settings.replace("n_down = 2", 'response_rule = "drawn"')
-    return sounds + task + MODEL.format(name=name, settings=settings)
+    model = 'model = "dau1997"\nmodel_options = { flow = 900.0, fhigh = 1100.0 }'
+    if name == "loudness":
+        model = 'model = "glasberg2002"'
+    return sounds + task + MODEL.format(name=name, settings=settings, model=model)
 
 
 def test_every_observer_is_here() -> None:
