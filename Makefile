@@ -50,7 +50,7 @@ docs: $(VENV)/.installed-docs
 reports: $(VENV)/.installed-base
 	$(BIN)/python reports/drnl_input_output.py
 	$(BIN)/python reports/loudness.py
-	@for name in demo_tmtf tmtf_broadband tmtf_narrowband tmtf_tone intensity_jnd absolute_threshold \
+	@for name in demo_tmtf tmtf_broadband tmtf_narrowband tmtf_tone intensity_jnd absolute_threshold absolute_threshold_loudness \
 	    intensity_discrimination_tone intensity_discrimination_noise tone_in_notched_noise tone_in_noise_duration \
 	    spectral_masking forward_masking_delay forward_masking_growth tmtf_broadband_casp tmtf_narrowband_casp \
 	    tmtf_tone_casp fm_detection_500hz fm_detection_5khz fm_detection_am_masker; do \

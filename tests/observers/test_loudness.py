@@ -56,7 +56,7 @@ def thresholds(model: str, *, detection: bool, conditions: str, task: str = "afc
 
 @pytest.mark.parametrize("model", ["moore2016", "glasberg2002"])
 def test_a_level_difference_of_1_db_is_just_noticeable(model: str) -> None:
-    """1 kHz at 60 dB SPL, 3-AFC, 70.7 %: what the noise is calibrated for; at 30 dB SPL what the loudness makes of it."""
+    """1 kHz at 60 dB SPL, 3-AFC, 70.7 %: what the noise is calibrated for; at 30 dB SPL what loudness makes of it."""
     found = thresholds(model, detection=False, conditions="level_db_spl = [30.0, 60.0]")
     assert found[1] == pytest.approx(1.0, abs=0.02)
     listener = LoudnessObserver(LoudnessObserver.Settings(), registry.get(model)(fs=32000))
