@@ -1,6 +1,6 @@
 """Predicted thresholds beside those of adaptive tracks, and the model evaluations that each took.
 
-    python benchmarks/prediction_agreement.py [--runs reports] [--tokens 24] [--json FILE] [--write PAGE] NAME ...
+    python benchmarks/prediction_agreement.py [--runs reports] [--json FILE] [--write PAGE] NAME[:TOKENS] ...
 
 The tracks are those of the reports (``reports/NAME_files/threshold_table.csv``). What is compared is the mean of the
 tracks with the mean that tracks would have on the predicted psychometric function. "expected" is the rms difference
@@ -21,9 +21,10 @@ import psysim
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- prediction_agreement -->", "<!-- end -->"
+TOKENS = 24
 HEADER = (
-    "| experiment | thresholds | tracks each | mean difference (dB) | rms difference (dB) | expected (dB) "
-    "| intervals, tracks | intervals, predicted | ratio |\n|---|---|---|---|---|---|---|---|---|"
+    "| experiment | thresholds | tracks each | tokens | mean difference (dB) | rms difference (dB) | expected (dB) "
+    "| intervals, tracks | intervals, predicted | ratio |\n|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -44,6 +45,7 @@ def agreement(name: str, tables: Path, n_tokens: int) -> dict[str, float | str]:
         "experiment": name,
         "thresholds": int(difference.notna().sum()),
         "tracks": int(both["n_tracks"].max()),
+        "tokens": n_tokens,
         "bias": float(difference.mean()),
         "rms": float(np.sqrt((difference**2).mean())),
         "expected": float(np.sqrt(errors.mean())),
@@ -56,27 +58,26 @@ def agreement(name: str, tables: Path, n_tokens: int) -> dict[str, float | str]:
 def line(row: dict[str, float | str]) -> str:
     """Return a row of the table in Markdown."""
     return (
-        "| {experiment} | {thresholds} | {tracks} | {bias:+.2f} | {rms:.2f} | {expected:.2f} | {intervals_tracks:,.0f} "
-        "| {intervals_predicted:,.0f} | {ratio:.1f} |"
+        "| {experiment} | {thresholds} | {tracks} | {tokens} | {bias:+.2f} | {rms:.2f} | {expected:.2f} "
+        "| {intervals_tracks:,.0f} | {intervals_predicted:,.0f} | {ratio:.1f} |"
     ).format(**row)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print, and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="+")
+    parser.add_argument("names", nargs="+", help=f"experiments, each with its number of tokens (default {TOKENS})")
     parser.add_argument("--runs", type=Path, default=ROOT / "reports", help="folder of the reports")
-    parser.add_argument("--tokens", type=int, default=24)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--write", type=Path, help="Markdown page with the marks")
     options = parser.parse_args(arguments)
     print(HEADER)
     rows = []
-    for name in options.names:
-        rows.append(agreement(name, options.runs, options.tokens))
+    for text in options.names:
+        name, _, tokens = text.partition(":")
+        rows.append(agreement(name, options.runs, int(tokens or TOKENS)))
         print(line(rows[-1]), flush=True)
-    if options.json:
-        write_json(options.json, n_tokens=options.tokens, experiments=rows)
+    write_json(options.json, experiments=rows)
     if options.write:
         text = options.write.read_text()
         start, end = text.index(BEGIN) + len(BEGIN), text.index(END)

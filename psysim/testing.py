@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from psysim.procedures.base import Procedure, TrackState, TrackSummary, concatenate, registry
+from psysim.procedures.base import Procedure, TrackState, TrackSummary, registry
 from psysim.procedures.level_rule import LevelRuleSettings
 from psysim.procedures.psychometric import PsychometricFunction
+from psysim.procedures.session import run_to_end
 from psysim.procedures.settings import StaircaseSettings
 from psysim.procedures.tasks import Task
 
@@ -207,21 +208,13 @@ def run_tracks(
     True
     """
     responder = SimulatedResponder(psychometric_function, seed)
-    state, lanes = procedure.init(n_lanes), np.arange(n_lanes)
-    ended: list[TrackState] = []
-    places: list[NDArray[np.int64]] = []
-    trial = 0
-    while len(lanes):
-        right = responder(procedure.next_level(state), lanes, trial)
-        target = task.draw_target(responder.uniform(_Draw.TARGET, lanes, trial))
-        response = task.answer(right, target, responder.uniform(_Draw.WRONG, lanes, trial))
-        state = procedure.record(state, task.correct(response, target))
-        trial += 1
-        if 2 * state.done.sum() >= len(lanes):  # set the ended lanes aside now and then, not at every trial
-            ended.append(state.take(state.done))
-            places.append(lanes[state.done])
-            state, lanes = state.take(~state.done), lanes[~state.done]
-    return procedure.summary(concatenate(ended).take(np.argsort(np.concatenate(places))))
+
+    def answer(level: NDArray[np.float64], lane: NDArray[np.int64], trial: int) -> NDArray[np.bool_]:
+        right = responder(level, lane, trial)
+        target = task.draw_target(responder.uniform(_Draw.TARGET, lane, trial))
+        return task.correct(task.answer(right, target, responder.uniform(_Draw.WRONG, lane, trial)), target)
+
+    return procedure.summary(run_to_end(procedure, procedure.init(n_lanes), answer))
 
 
 def response_sequences(

@@ -106,7 +106,7 @@ def iso226(standard: pd.DataFrame, frequency: np.ndarray, phon: float) -> np.nda
 
 
 def growth(ax: Axes) -> None:
-    """Loudness of 1 kHz against level: normal hearing with ANSI S3.4-2007, and recruitment."""
+    """Loudness of 1 kHz against level: normal hearing with ISO 532-2, and recruitment."""
     level = torch.arange(0.0, 111.0, 5.0, dtype=torch.float64)
     for hearing, style in zip(HEARING, ("C0o-", "C1s-", "C3^-"), strict=True):
         sone = steady(listener(hearing), torch.full_like(level, 1000.0), level)
@@ -119,9 +119,10 @@ def growth(ax: Axes) -> None:
             label=f"{hearing} hearing" if hearing == "normal" else f"audiogram {hearing}",
         )
         note("growth", hearing, level, sone)
-    at, sone = ANSI
-    ax.plot(at, sone, "k_", ms=7, label="ANSI S3.4-2007")
-    note("growth", "ANSI S3.4-2007", at, sone)
+    table = human.load("iso532_2_2017_reference")
+    rows = table[(table["stimulus"] == "1-kHz tone") & (table["presentation"] == "free field, binaural")]
+    ax.plot(rows["level_db"], rows["value"], "k_", ms=7, label="ISO 532-2:2017")
+    note("growth", "ISO 532-2:2017", rows["level_db"], rows["value"])
     ax.set(
         yscale="log",
         ylim=(1e-3, 200),
@@ -130,12 +131,6 @@ def growth(ax: Axes) -> None:
         title="Growth of loudness, recruitment",
     )
     ax.legend(fontsize=7, loc="lower right")
-
-
-ANSI = (
-    (10, 20, 30, 40, 50, 60, 70, 80, 90, 100),
-    (0.029, 0.142, 0.422, 0.997, 2.098, 4.166, 8.102, 15.980, 33.216, 70.362),
-)
 
 
 def thresholds(ax: Axes) -> None:

@@ -22,6 +22,10 @@ THRESHOLD_DB_SPL = 2.4
 """ISO 389-7: the free-field threshold of 1 kHz with both ears."""
 
 
+OWN = ("ohc_loss_db", "ihc_loss_db", "dead_regions_hz", "ear_kwargs", "outer_middle_ear_kwargs")
+"""Arguments of the models that belong to a listener and a field: without them hearing is normal and the field free."""
+
+
 class _LoudnessModel(Protocol):
     def loudness(self, audio: Tensor) -> tuple[Tensor, Tensor]: ...
 
@@ -58,7 +62,7 @@ class LoudnessObserver(Observer):
         threshold_sone: Annotated[float | Literal["model"], number_or("model")] = pydantic.Field(
             default="model",
             description="loudness at absolute threshold, sone; or 'model': that of 1 kHz at 2.4 dB SPL for 1 s "
-            "(ISO 389-7) in the model without hearing loss",
+            "(ISO 389-7) for normal hearing in the free field",
         )
 
     description = "the loudest interval wins (loudness models)"
@@ -90,9 +94,9 @@ class LoudnessObserver(Observer):
 
     @property
     def floor_sone(self) -> float:
-        """N0, sone: the loudness that is added before the logarithm."""
-        d_prime = IntensityTask().d_prime
-        return self.threshold_sone / math.expm1(max(d_prime * self.internal_noise_std, 1e-3))
+        """N0, sone: the loudness that is added before the logarithm; finite without internal noise, too."""
+        step = max(IntensityTask().d_prime * self.internal_noise_std, 1e-3)
+        return self.threshold_sone / math.expm1(step)
 
     def calibrate(self) -> None:
         """Set the loudness at threshold and the internal noise; the latter from the cache if nothing changed.
@@ -132,10 +136,9 @@ class LoudnessObserver(Observer):
             self.threshold_sone = float(self._of_normal_hearing(tone, [tone.level_db_spl]))
 
     def _of_normal_hearing(self, task: IntensityTask, level_db_spl: list[float]) -> Tensor:
-        """Return the loudness (K,) of a tone in the model without hearing loss, sone."""
-        normal = self.model
-        if any(getattr(normal, name, None) is not None for name in ("ohc_loss_db", "ihc_loss_db")):
-            normal = type(normal)(normal.fs)
+        """Return the loudness (K,) of a tone for normal hearing in the free field, sone."""
+        arguments = {k: v for k, v in self.model.parameters_dict().items() if k not in OWN}
+        normal = type(self.model)(**arguments).to(self.model.device)
         with torch.no_grad():
             return self._maximum(calibration_tones(normal, task, level_db_spl), normal)
 

@@ -72,10 +72,10 @@ from psysim.procedures.sdt_comparison import (
     proportion_correct_same_different,
     rates_same_different,
 )
-from psysim.procedures.session import next_track
+from psysim.procedures.session import next_track, run_to_end
 from psysim.procedures.spearman_karber import isotonic, spearman_karber
 from psysim.procedures.staircase import Staircase, StaircaseState
-from psysim.procedures.tasks import AFC, NO_TARGET, Task, YesNo
+from psysim.procedures.tasks import AFC, NO_TARGET, ChoiceTask, Task, YesNo
 from psysim.procedures.tasks_closed_set import (
     Identification,
     category_levels,
@@ -104,6 +104,7 @@ __all__ = [
     "Bekesy",
     "BekesyState",
     "BootstrapFits",
+    "ChoiceTask",
     "ComparisonTask",
     "ConstantStimuli",
     "ConstantStimuliState",
@@ -189,6 +190,7 @@ __all__ = [
     "roc_gaussian",
     "roc_points",
     "rove",
+    "run_to_end",
     "simulate_design",
     "spearman_karber",
     "track_distribution",

@@ -1,11 +1,10 @@
 """Likelihood of many psychometric functions and its maximum: the arrays that go to the compiled `_fit_kernel`.
 
 Coordinates of a data set, in units of its own range of levels (``v = (u(x) - centre) / scale``, mirrored if the task
-gets harder as the level rises): place, log slope, guess rate, lapse rate, rho. "Place" is v where F has risen to a
-given share or P to a given proportion; the log slope is that of P over v where the argument of F is 0 or, with
+gets harder as the level rises): place, log slope, guess rate, lapse rate, rho. "Place" is v where the argument of F is
+0 or P has risen to a given proportion; the log slope is that of P over v where the argument of F is 0 or, with
 `Design.coupling`, that of P over the level itself. An interval of a place or of a slope is then a profile along one
-coordinate.
-rho is the correlation between trials at one level: the variance of a count is ``n p q (1 + (n - 1) rho)``.
+coordinate. rho is the correlation between trials at one level: the variance of a count is ``n p q (1 + (n - 1) rho)``.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ __all__ = [
     "RHO",
     "SLOPE",
     "Design",
+    "argument",
     "evaluate",
     "maximise",
     "proportions",
@@ -70,10 +70,8 @@ class Design:
         Exponents ``b - 1`` of Beta(1, b) priors of the rates and of rho.
     coupling : ndarray, shape (N,)
         d(log slope over v) / d(place) at constant slope over the level; 0 unless the slope is profiled on a log axis.
-    share : float
-        F at the place; 1 - 1/e or 1/2 unless a threshold elsewhere is asked for.
     proportion : float or None
-        P at the place, instead of F.
+        P at the place; None: the argument of F is 0 there.
     """
 
     family: Shape
@@ -87,13 +85,7 @@ class Design:
     prior_precision: FloatArray
     prior_beta: FloatArray
     coupling: FloatArray
-    share: float
     proportion: float | None = None
-
-    @property
-    def aim(self) -> float:
-        """Argument of F at the place, if the place is a share of F."""
-        return 0.0 if self.share == self.family.at_threshold else float(self.family.inverse(np.array(self.share)))
 
     def take(self, rows: Any) -> Design:
         """Return the problems ``rows``."""
@@ -101,24 +93,19 @@ class Design:
         return replace(self, **arrays)
 
 
+def argument(design: Design, theta: FloatArray) -> FloatArray:
+    """Return the argument of F at each level, shape (N, L), for problems whose place is where it is 0."""
+    span = 1.0 - theta[:, GUESS, None] - theta[:, LAPSE, None]
+    k = np.exp(theta[:, SLOPE, None]) / (span * design.family.steepness)
+    return np.asarray(k * (design.v - theta[:, PLACE, None]))
+
+
 def proportions(design: Design, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return P and 1 - P, each without loss of digits where it is small, shape (N, L)."""
-    family = design.family
+    """Return P and 1 - P, each without loss of digits where it is small, shape (N, L); see `argument`."""
+    family, z = design.family, argument(design, theta)
     guess, lapse = theta[:, GUESS, None], theta[:, LAPSE, None]
     span = 1.0 - guess - lapse
-    log_slope = theta[:, SLOPE, None] + design.coupling[:, None] * theta[:, PLACE, None]
-    k = np.exp(log_slope) / (span * family.steepness)
-    z = k * (design.v - theta[:, PLACE, None]) + _argument_at_place(design, guess, lapse)
     return guess + span * family.core(z), lapse + span * family.survival(z)
-
-
-def _argument_at_place(design: Design, guess: FloatArray, lapse: FloatArray) -> FloatArray | float:
-    """Return the argument of F at the place."""
-    if design.proportion is None:
-        return design.aim
-    share = (design.proportion - guess) / (1.0 - guess - lapse)
-    inside = (share > 0) & (share < 1)
-    return np.where(inside, design.family.inverse(np.where(inside, share, 0.5)), np.nan)
 
 
 def _problem(design: Design) -> tuple[Any, ...]:
@@ -126,7 +113,7 @@ def _problem(design: Design) -> tuple[Any, ...]:
     proportion = -1.0 if design.proportion is None else design.proportion
     family = design.family
     counts = design.correct, design.trials
-    return family.code, family.steepness, design.aim, proportion, np.ascontiguousarray(design.v), *counts
+    return family.code, family.steepness, proportion, np.ascontiguousarray(design.v), *counts
 
 
 def _terms(design: Design) -> tuple[Any, ...]:

@@ -1,9 +1,8 @@
 """Compiled likelihood of one data set, its maximum by damped Fisher scoring, and the ends of its profile intervals.
 
 The coordinates are those of `psysim.procedures._fit_core`. Every function works on one data set; the loops over data
-sets are at the end, each over a range of them, so that threads can share the work. ``aim`` is the place on the axis of
-F that the coordinate "place" stands for, ``proportion`` the proportion correct there if it is above 0 (then ``aim`` is
-not used).
+sets are at the end, each over a range of them, so that threads can share the work. The coordinate "place" is where P is
+``proportion``, or where the argument of F is 0 if that is not above 0.
 """
 
 from __future__ import annotations
@@ -76,10 +75,10 @@ def _inverse(code: int, p: float) -> float:
 
 
 @_jit
-def _aim(code: int, aim: float, proportion: float, guess: float, lapse: float) -> Any:
+def _argument_at_place(code: int, proportion: float, guess: float, lapse: float) -> Any:
     """Return the argument of F at the place and its derivatives with respect to guess and lapse rate."""
     if proportion <= 0.0:
-        return aim, 0.0, 0.0
+        return 0.0, 0.0, 0.0
     span = 1.0 - guess - lapse
     share = (proportion - guess) / span
     if share <= 0.0 or share >= 1.0:
@@ -133,7 +132,7 @@ def _beta_binomial(p: float, q: float, t: float, k: int, n: int) -> Any:
 
 @_jit
 def _evaluate(
-    code: int, steepness: float, aim: float, proportion: float, v: Any, correct: Any, trials: Any, free: Any,
+    code: int, steepness: float, proportion: float, v: Any, correct: Any, trials: Any, free: Any,
     coupling: float, mean: Any, precision: Any, beta: Any, theta: Any, gradient: Any, information: Any,
 ) -> float:  # fmt: skip
     """Return log-likelihood plus log prior at ``theta`` (5,); write gradient (5,) and information (5, 5)."""
@@ -143,7 +142,7 @@ def _evaluate(
     span = 1.0 - guess - lapse
     log_slope = theta[SLOPE] + coupling * theta[PLACE]
     k = math.exp(log_slope) / (span * steepness)
-    at, at_guess, at_lapse = _aim(code, aim, proportion, guess, lapse)
+    at, at_guess, at_lapse = _argument_at_place(code, proportion, guess, lapse)
     overdispersed = free[RHO] or rho > 0.0
     shown = RHO if free[GUESS] or free[LAPSE] else GUESS  # derivatives with respect to given rates are left at 0
     t = rho / (1.0 - rho)
@@ -257,7 +256,7 @@ def _solve(matrix: Any, right: Any, used: Any, size: int, out: Any) -> None:
 
 @_jit
 def _maximise(
-    code: int, steepness: float, aim: float, proportion: float, v: Any, correct: Any, trials: Any, free: Any, low: Any,
+    code: int, steepness: float, proportion: float, v: Any, correct: Any, trials: Any, free: Any, low: Any,
     high: Any, coupling: float, mean: Any, precision: Any, beta: Any, theta: Any, max_iterations: int, tolerance: float,
 ) -> Any:  # fmt: skip
     """Move ``theta`` to a maximum; return objective, whether it converged, and the steps tried."""
@@ -269,7 +268,7 @@ def _maximise(
     step, promised, then = np.empty(N), np.empty(N), np.empty(N)
     matrix, used = np.empty((N, N)), np.empty(N, np.int64)
     objective = _evaluate(
-        code, steepness, aim, proportion, v, correct, trials, free, coupling, mean, precision, beta, theta,
+        code, steepness, proportion, v, correct, trials, free, coupling, mean, precision, beta, theta,
         gradient, information,
     )  # fmt: skip
     damping = 1e-3
@@ -301,7 +300,7 @@ def _maximise(
             step[a] = then[a] - theta[a]
             moved = max(moved, abs(step[a]))
         new = _evaluate(
-            code, steepness, aim, proportion, v, correct, trials, free, coupling, mean, precision, beta, then,
+            code, steepness, proportion, v, correct, trials, free, coupling, mean, precision, beta, then,
             gradient_then, information_then,
         )  # fmt: skip
         foreseen = 0.0
@@ -328,7 +327,7 @@ def _maximise(
 
 @_jit
 def evaluate_rows(
-    start: int, stop: int, code: int, steepness: float, aim: float, proportion: float, v: Any, correct: Any,
+    start: int, stop: int, code: int, steepness: float, proportion: float, v: Any, correct: Any,
     trials: Any, free: Any, coupling: Any, mean: Any, precision: Any, beta: Any, theta: Any, objective: Any,
     gradient: Any,
 ) -> None:  # fmt: skip
@@ -336,21 +335,21 @@ def evaluate_rows(
     information = np.empty((N, N))
     for i in range(start, stop):
         objective[i] = _evaluate(
-            code, steepness, aim, proportion, v[i], correct[i], trials[i], free[i], coupling[i], mean[i],
+            code, steepness, proportion, v[i], correct[i], trials[i], free[i], coupling[i], mean[i],
             precision[i], beta[i], theta[i], gradient[i], information,
         )  # fmt: skip
 
 
 @_jit
 def maximise_rows(
-    start: int, stop: int, code: int, steepness: float, aim: float, proportion: float, v: Any, correct: Any,
+    start: int, stop: int, code: int, steepness: float, proportion: float, v: Any, correct: Any,
     trials: Any, free: Any, low: Any, high: Any, coupling: Any, mean: Any, precision: Any, beta: Any, theta: Any,
     max_iterations: int, tolerance: float, objective: Any, converged: Any, iterations: Any,
 ) -> None:  # fmt: skip
     """Move every row of ``theta`` (N, 5) to a maximum."""
     for i in range(start, stop):
         objective[i], converged[i], iterations[i] = _maximise(
-            code, steepness, aim, proportion, v[i], correct[i], trials[i], free[i], low[i], high[i], coupling[i],
+            code, steepness, proportion, v[i], correct[i], trials[i], free[i], low[i], high[i], coupling[i],
             mean[i], precision[i], beta[i], theta[i], max_iterations, tolerance,
         )  # fmt: skip
 
@@ -371,7 +370,7 @@ def _standard_error(information: Any, free: Any, low: Any, high: Any, theta: Any
 
 @_jit
 def _hold_nearest(
-    code: int, steepness: float, aim: float, proportion: float, v: Any, correct: Any, trials: Any, free: Any,
+    code: int, steepness: float, proportion: float, v: Any, correct: Any, trials: Any, free: Any,
     coupling: float, mean: Any, precision: Any, beta: Any, old: Any, new: Any, gradient: Any, information: Any,
 ) -> None:  # fmt: skip
     """Move the place of ``new``, steeper than ``old``, so that P at the level nearest to it stays, if that is better.
@@ -384,13 +383,13 @@ def _hold_nearest(
         if trials[j] > 0 and abs(v[j] - old[PLACE]) < least:
             nearest, least = v[j], abs(v[j] - old[PLACE])
     plain = _evaluate(
-        code, steepness, aim, proportion, v, correct, trials, free, coupling, mean, precision, beta, new, gradient,
+        code, steepness, proportion, v, correct, trials, free, coupling, mean, precision, beta, new, gradient,
         information,
     )  # fmt: skip
     place = new[PLACE]
     new[PLACE] = nearest - math.exp(old[SLOPE] - new[SLOPE]) * (nearest - old[PLACE])
     held = _evaluate(
-        code, steepness, aim, proportion, v, correct, trials, free, coupling, mean, precision, beta, new, gradient,
+        code, steepness, proportion, v, correct, trials, free, coupling, mean, precision, beta, new, gradient,
         information,
     )  # fmt: skip
     if held <= plain:
@@ -399,7 +398,7 @@ def _hold_nearest(
 
 @_jit
 def search_rows(
-    start: int, stop: int, code: int, steepness: float, aim: float, proportion: float, v: Any, correct: Any,
+    start: int, stop: int, code: int, steepness: float, proportion: float, v: Any, correct: Any,
     trials: Any, free: Any, low: Any, high: Any, coupling: Any, mean: Any, precision: Any, beta: Any, theta: Any,
     coordinate: int, side: Any, best: Any, limit: float, farthest: Any, critical: float, result: Any,
 ) -> None:  # fmt: skip
@@ -417,7 +416,7 @@ def search_rows(
         centre = theta[i, coordinate]
         near, far, at_near, at_far = 0.0, math.inf, -critical, math.inf
         _evaluate(
-            code, steepness, aim, proportion, v[i], correct[i], trials[i], free[i], coupling[i], mean[i],
+            code, steepness, proportion, v[i], correct[i], trials[i], free[i], coupling[i], mean[i],
             precision[i], beta[i], warm, gradient, information,
         )  # fmt: skip
         width = _standard_error(information, free[i], low[i], high[i], warm, coordinate)
@@ -428,11 +427,11 @@ def search_rows(
             point[coordinate] = centre + side[i] * distance
             if coordinate == SLOPE:
                 _hold_nearest(
-                    code, steepness, aim, proportion, v[i], correct[i], trials[i], free[i], coupling[i], mean[i],
+                    code, steepness, proportion, v[i], correct[i], trials[i], free[i], coupling[i], mean[i],
                     precision[i], beta[i], warm, point, gradient, information,
                 )  # fmt: skip
             objective, _, _ = _maximise(
-                code, steepness, aim, proportion, v[i], correct[i], trials[i], fixed, low[i], high[i], coupling[i],
+                code, steepness, proportion, v[i], correct[i], trials[i], fixed, low[i], high[i], coupling[i],
                 mean[i], precision[i], beta[i], point, 200, ROUNDING,
             )  # fmt: skip
             root = math.sqrt(max(2.0 * (best[i] - objective), 0.0)) - critical

@@ -18,6 +18,7 @@ from psysim.procedures._fit_core import (
     RHO,
     SLOPE,
     Design,
+    argument,
     evaluate,
     maximise,
 )
@@ -265,7 +266,6 @@ def make_design(
         precision,
         beta * free,
         zeros,
-        family.at_threshold,
     )
     theta = np.stack([zeros, zeros, guess, lapse, np.where(free_rho, 0.01, eta**2)], axis=-1)
     return design, _start(design, theta)
@@ -336,16 +336,9 @@ def solve(design: Design, start: FloatArray, max_iterations: int) -> tuple[Float
     return theta, status.astype(np.int64), iterations
 
 
-def _argument(design: Design, theta: FloatArray) -> FloatArray:
-    """Return the argument of F at each level, shape (N, L)."""
-    span = 1.0 - theta[:, GUESS] - theta[:, LAPSE]
-    k = np.exp(theta[:, SLOPE]) / (span * design.family.steepness)
-    return np.asarray(k[:, None] * (design.v - theta[:, PLACE, None]))
-
-
 def _separated(design: Design, theta: FloatArray, objective: FloatArray) -> NDArray[np.bool_]:
     """Return whether the steepest function, with the level nearest to the threshold held, is as good as the fit."""
-    z = np.where(design.trials > 0, np.abs(_argument(design, theta)), np.inf)
+    z = np.where(design.trials > 0, np.abs(argument(design, theta)), np.inf)
     rows = np.arange(len(theta))
     nearest = z.argmin(axis=-1)
     steep = theta.copy()
@@ -363,7 +356,7 @@ def _middle_of_the_step(design: Design, theta: FloatArray, rows: Any) -> FloatAr
     place = theta[:, PLACE]
     below = np.where(used & (part.v <= place[:, None]), part.v, -np.inf).max(axis=-1, initial=-np.inf)
     above = np.where(used & (part.v > place[:, None]), part.v, np.inf).min(axis=-1, initial=np.inf)
-    z = np.where(used, np.abs(_argument(part, theta)), np.inf).min(axis=-1, initial=np.inf)
+    z = np.where(used, np.abs(argument(part, theta)), np.inf).min(axis=-1, initial=np.inf)
     inside = np.isfinite(below) & np.isfinite(above) & (z > math.log(1e3))
     return np.where(inside, 0.5 * (np.where(inside, below, 0.0) + np.where(inside, above, 0.0)), place)
 

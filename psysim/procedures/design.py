@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from psysim.errors import SpecError
-from psysim.procedures.base import FloatArray, Procedure, Status, TrackState, TrackSummary, concatenate, registry
+from psysim.procedures.base import FloatArray, Procedure, Status, TrackSummary, concatenate, registry
 from psysim.procedures.bayes import BayesRule
 from psysim.procedures.convergence import expected_threshold
 from psysim.procedures.keyed import keyed_uniform
 from psysim.procedures.psychometric import PsychometricFunction
+from psysim.procedures.session import run_to_end
 
 __all__ = ["Design", "compare_designs", "simulate_design"]
 
@@ -212,17 +213,13 @@ def _simulate(rule: Procedure, listener: PsychometricFunction, n_tracks: int, se
     """Return the summary of simulated tracks, in their order."""
     fresh = rule.init(n_tracks)
     size = BAYES_LANES if isinstance(rule, BayesRule) else n_tracks
-    ended: list[TrackState] = []
-    places: list[NDArray[np.int64]] = []
+    parts = []
     for start in range(0, n_tracks, size):
-        lanes = np.arange(start, min(start + size, n_tracks))
-        state, trial = fresh.take(lanes), 0
-        while len(lanes):
-            uniform = keyed_uniform(seed, lanes, trial=trial, purpose=RESPONSE)[:, 0]
-            state = rule.record(state, uniform < listener(rule.next_level(state)))
-            trial += 1
-            if 2 * state.done.sum() >= len(lanes):  # set the ended lanes aside now and then, not at every trial
-                ended.append(state.take(state.done))
-                places.append(lanes[state.done])
-                state, lanes = state.take(~state.done), lanes[~state.done]
-    return rule.summary(concatenate(ended).take(np.argsort(np.concatenate(places))))
+        here = np.arange(start, min(start + size, n_tracks))
+
+        def answer(level: FloatArray, lane: NDArray[np.int64], trial: int, first: int = start) -> NDArray[np.bool_]:
+            uniform = keyed_uniform(seed, first + lane, trial=trial, purpose=RESPONSE)[:, 0]
+            return np.asarray(uniform < listener(level))
+
+        parts.append(run_to_end(rule, fresh.take(here), answer))
+    return rule.summary(concatenate(parts))

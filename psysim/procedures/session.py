@@ -1,15 +1,53 @@
-"""The order of trials in a session of several tracks, one listener at a time."""
+"""Sessions of many tracks: all side by side to their ends, or one listener at a time in a given order."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from psysim.errors import SpecError, check_option
-from psysim.procedures.base import BoolArray, TrackState
+from psysim.procedures.base import BoolArray, FloatArray, Procedure, TrackState, concatenate
 from psysim.procedures.keyed import ORDER, keyed_uniform
 
-__all__ = ["next_track"]
+__all__ = ["next_track", "run_to_end"]
+
+
+def run_to_end(
+    procedure: Procedure, fresh: TrackState, answer: Callable[[FloatArray, NDArray[np.int64], int], BoolArray]
+) -> TrackState:
+    """Run all tracks to their ends side by side and return their states, lanes in order.
+
+    Parameters
+    ----------
+    procedure : Procedure
+        The tracking rule.
+    fresh : TrackState
+        B tracks, as `Procedure.init` makes them.
+    answer : callable
+        Levels (N,), numbers of the lanes (N,) and number of the trial (both from 0) to whether each answer is correct,
+        (N,) bool, for the N lanes that are still asked.
+
+    Examples
+    --------
+    >>> from psysim.procedures import UpDown
+    >>> rule = UpDown(n_down=1, level_start=0.0, steps=[1.0], n_reversals=4)
+    >>> ended = run_to_end(rule, rule.init(2), lambda level, lane, trial: level > -3.0 - lane)
+    >>> rule.summary(ended).threshold
+    array([-2.5, -3.5])
+    """
+    state, lanes, trial = fresh, np.arange(len(fresh)), 0
+    ended: list[TrackState] = []
+    places: list[NDArray[np.int64]] = []
+    while len(lanes):
+        state = procedure.record(state, answer(procedure.next_level(state), lanes, trial))
+        trial += 1
+        if 2 * state.done.sum() >= len(lanes):  # set the ended lanes aside now and then, not at every trial
+            ended.append(state.take(state.done))
+            places.append(lanes[state.done])
+            state, lanes = state.take(~state.done), lanes[~state.done]
+    return concatenate(ended).take(np.argsort(np.concatenate(places))) if ended else fresh
 
 
 def next_track(state: TrackState, seed: int, order: str = "random_blocks", group: ArrayLike | None = None) -> BoolArray:

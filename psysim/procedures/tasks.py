@@ -21,7 +21,7 @@ from psysim.procedures.sdt import (
 )
 from psysim.registry import Registry
 
-__all__ = ["AFC", "NO_TARGET", "Task", "TaskSettings", "YesNo", "register", "registry"]
+__all__ = ["AFC", "NO_TARGET", "ChoiceTask", "Task", "TaskSettings", "YesNo", "register", "registry"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -136,6 +136,43 @@ def register(name: str) -> Callable[[type[TaskT]], type[TaskT]]:
     return add
 
 
+class ChoiceTask(Task):
+    """A task in which one of several equally likely alternatives is correct; target and response are their numbers."""
+
+    @property
+    def chance_level(self) -> float:
+        """Proportion correct of a listener who hears nothing."""
+        return 1.0 / self.n_alternatives
+
+    def correct(self, response: ArrayLike, target: ArrayLike) -> BoolArray:
+        """Return whether the target was chosen, shape (B,)."""
+        return np.asarray(np.asarray(response) == np.asarray(target)) & self.valid(response)
+
+    def valid(self, response: ArrayLike) -> BoolArray:
+        """Return whether each response is the number of an alternative, shape (B,)."""
+        chosen = np.asarray(response)
+        return np.asarray((chosen >= self.first_alternative) & (chosen < self.first_alternative + self.n_alternatives))
+
+    def draw_target(self, uniform: ArrayLike) -> IntArray:
+        """Return alternatives, all equally likely, shape (B,)."""
+        return self.first_alternative + (np.asarray(uniform) * self.n_alternatives).astype(np.int64)
+
+    def answer(self, correct: ArrayLike, target: ArrayLike, uniform: ArrayLike) -> IntArray:
+        """Return the target or another alternative, all equally likely, shape (B,)."""
+        first, n = self.first_alternative, self.n_alternatives
+        place = np.asarray(target, dtype=np.int64)
+        shift = 1 + (np.asarray(uniform) * (n - 1)).astype(np.int64)
+        return np.where(correct, place, first + (place - first + shift) % n)
+
+    def proportion_correct(self, d_prime: ArrayLike) -> FloatArray:
+        """Return the proportion correct at d'; see `sdt.proportion_correct_mafc`."""
+        return proportion_correct_mafc(d_prime, self.n_alternatives)
+
+    def d_prime(self, proportion_correct: ArrayLike) -> FloatArray:
+        """Return d' from the proportion correct; see `sdt.d_prime_mafc`."""
+        return d_prime_mafc(proportion_correct, self.n_alternatives)
+
+
 class _AFCSettings(TaskSettings):
     n_intervals: int = Field(default=3, ge=2, le=M_GAUSS, description="number of intervals")
     standard: Literal["none", "first"] = Field(
@@ -155,7 +192,7 @@ class _AFCSettings(TaskSettings):
 
 
 @register("afc")
-class AFC(Task):
+class AFC(ChoiceTask):
     """Forced choice: one of the intervals has the target; target and response are interval numbers from 0.
 
     Parameters
@@ -187,39 +224,6 @@ class AFC(Task):
     def first_alternative(self) -> int:
         """Number of the first interval that can have the target: 1 after a standard."""
         return int(cast(_AFCSettings, self.settings).standard == "first")
-
-    @property
-    def chance_level(self) -> float:
-        """Proportion correct of a listener who hears nothing."""
-        return 1.0 / self.n_alternatives
-
-    def correct(self, response: ArrayLike, target: ArrayLike) -> BoolArray:
-        """Return whether the target's interval was chosen, shape (B,)."""
-        return np.asarray(np.asarray(response) == np.asarray(target)) & self.valid(response)
-
-    def valid(self, response: ArrayLike) -> BoolArray:
-        """Return whether each response is the number of an alternative, shape (B,)."""
-        chosen = np.asarray(response)
-        return np.asarray((chosen >= self.first_alternative) & (chosen < self.n_intervals))
-
-    def draw_target(self, uniform: ArrayLike) -> IntArray:
-        """Return alternatives, all equally likely, shape (B,)."""
-        return self.first_alternative + (np.asarray(uniform) * self.n_alternatives).astype(np.int64)
-
-    def answer(self, correct: ArrayLike, target: ArrayLike, uniform: ArrayLike) -> IntArray:
-        """Return the target's interval or another alternative, all equally likely, shape (B,)."""
-        first, n = self.first_alternative, self.n_alternatives
-        place = np.asarray(target, dtype=np.int64)
-        shift = 1 + (np.asarray(uniform) * (n - 1)).astype(np.int64)
-        return np.where(correct, place, first + (place - first + shift) % n)
-
-    def proportion_correct(self, d_prime: ArrayLike) -> FloatArray:
-        """Return the proportion correct at d'; see `sdt.proportion_correct_mafc`."""
-        return proportion_correct_mafc(d_prime, self.n_alternatives)
-
-    def d_prime(self, proportion_correct: ArrayLike) -> FloatArray:
-        """Return d' from the proportion correct; see `sdt.d_prime_mafc`."""
-        return d_prime_mafc(proportion_correct, self.n_alternatives)
 
 
 @register("yes_no")

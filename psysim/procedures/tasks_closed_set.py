@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 
 from psysim.errors import SpecError
-from psysim.procedures.sdt import M_MAX, d_prime_mafc, proportion_correct_mafc
-from psysim.procedures.tasks import BoolArray, FloatArray, IntArray, Task, TaskSettings, register
+from psysim.procedures.sdt import M_MAX
+from psysim.procedures.tasks import ChoiceTask, FloatArray, IntArray, TaskSettings, register
 
 __all__ = ["Identification", "category_levels", "confusion_matrix", "transmitted_information"]
 
@@ -20,7 +20,7 @@ class _IdentificationSettings(TaskSettings):
 
 
 @register("identification")
-class Identification(Task):
+class Identification(ChoiceTask):
     """Identification: which of a closed set was it? Target and response are numbers of the set, from 0.
 
     d' is that of equally distinct (orthogonal) alternatives, where the largest of independent likelihoods wins: the
@@ -49,38 +49,6 @@ class Identification(Task):
     def n_alternatives(self) -> int:
         """Size of the set."""
         return cast(_IdentificationSettings, self.settings).n_alternatives
-
-    @property
-    def chance_level(self) -> float:
-        """Proportion correct of a listener who hears nothing."""
-        return 1.0 / self.n_alternatives
-
-    def correct(self, response: ArrayLike, target: ArrayLike) -> BoolArray:
-        """Return whether the target was named, shape (B,)."""
-        return np.asarray(np.asarray(response) == np.asarray(target)) & self.valid(response)
-
-    def valid(self, response: ArrayLike) -> BoolArray:
-        """Return whether each response is a number of the set, shape (B,)."""
-        chosen = np.asarray(response)
-        return np.asarray((chosen >= 0) & (chosen < self.n_alternatives))
-
-    def draw_target(self, uniform: ArrayLike) -> IntArray:
-        """Return numbers of the set, all equally likely, shape (B,)."""
-        return (np.asarray(uniform) * self.n_alternatives).astype(np.int64)
-
-    def answer(self, correct: ArrayLike, target: ArrayLike, uniform: ArrayLike) -> IntArray:
-        """Return the target or one of the others, all equally likely, shape (B,)."""
-        place = np.asarray(target, dtype=np.int64)
-        shift = 1 + (np.asarray(uniform) * (self.n_alternatives - 1)).astype(np.int64)
-        return np.where(correct, place, (place + shift) % self.n_alternatives)
-
-    def proportion_correct(self, d_prime: ArrayLike) -> FloatArray:
-        """Return the proportion correct at d' of equally distinct alternatives; see `proportion_correct_mafc`."""
-        return proportion_correct_mafc(d_prime, self.n_alternatives)
-
-    def d_prime(self, proportion_correct: ArrayLike) -> FloatArray:
-        """Return d' of equally distinct alternatives from the proportion correct; see `d_prime_mafc`."""
-        return d_prime_mafc(proportion_correct, self.n_alternatives)
 
 
 def confusion_matrix(target: ArrayLike, response: ArrayLike, n_alternatives: int) -> IntArray:

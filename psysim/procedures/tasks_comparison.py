@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import ClassVar, Literal, cast
 
 import numpy as np
@@ -82,8 +83,9 @@ class ComparisonTask(Task):
             raise SpecError(f"observations must have shape (B, {self.n_intervals}) in this task, not {x.shape}.")
         return self._decide(x, d_prime)
 
+    @abstractmethod
     def _decide(self, x: FloatArray, d_prime: float | None) -> IntArray:
-        raise NotImplementedError
+        """Return the responses (B,) to checked observations (B, n_intervals)."""
 
     def correct(self, response: ArrayLike, target: ArrayLike) -> BoolArray:
         """Return whether each answer is correct, shape (B,); a response that is none of the answers is not."""
