@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import typer
@@ -40,8 +44,14 @@ def run(spec: ExperimentSpec, out: Path, device: str | None, resume: bool) -> No
         typer.echo(f"{out} is complete already.", err=True)
     bar = _Bar(spec.title)
     try:
-        with bar:
-            dataset = execute(spec, out, device=device, resume=resume, progress=bar.update)
+        with bar, _interrupt_kept() as interrupted:
+
+            def update(progress: Progress) -> None:
+                if interrupted:
+                    raise KeyboardInterrupt
+                bar.update(progress)
+
+            dataset = execute(spec, out, device=device, resume=resume, progress=update)
     except KeyboardInterrupt:
         typer.echo(f"\nInterrupted. Every finished trial is kept: continue with --resume (result: {out}).", err=True)
         raise typer.Exit(130) from None
@@ -53,6 +63,22 @@ def run(spec: ExperimentSpec, out: Path, device: str | None, resume: bool) -> No
             f"{failed} tracks ended because the observer's output was not finite (status invalid_output). "
             "Check the stimulus levels and the model options."
         )
+
+
+@contextmanager
+def _interrupt_kept() -> Iterator[list[int]]:
+    """Yield a list that every Ctrl-C lengthens: the exception alone is lost where compiled code calls Python."""
+    seen: list[int] = []
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        seen.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def predict(spec: ExperimentSpec, out: Path | None, n_tokens: int, device: str | None) -> None:

@@ -8,13 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from psysim.cli.main import app
+from psysim.experiments import engine
 from psysim.results import store
 
 EXPERIMENT = """
@@ -212,3 +216,24 @@ def test_ctrl_c_keeps_every_trial_and_says_how_to_go_on(file: Path) -> None:
     assert "Traceback" not in message
     assert journal.stat().st_size > 5000
     assert "not complete" in call("info", "runs/experiment.zarr")
+
+
+def test_ctrl_c_is_heard_although_compiled_code_loses_the_exception(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, steps, before = engine.run, [], signal.getsignal(signal.SIGINT)
+
+    def lossy(*arguments: Any, progress: Callable[[Any], None], **options: Any) -> Any:
+        def step(state: Any) -> None:
+            steps.append(state)
+            if len(steps) == 2:
+                with suppress(KeyboardInterrupt):
+                    signal.raise_signal(signal.SIGINT)
+            progress(state)
+
+        return run(*arguments, progress=step, **options)
+
+    monkeypatch.setattr(engine, "run", lossy)
+    assert "--resume" in call("run", str(file), code=130)
+    assert len(steps) == 2
+    assert signal.getsignal(signal.SIGINT) is before
