@@ -15,7 +15,7 @@ from psysim.stages.base import check_keys
 from psysim.stages.loudness_ear import LoudnessEarFilter, LoudnessResampler
 from psysim.stages.loudness_spectrum import N_FFT
 from psysim.stages.loudness_tables import FS
-from psysim.stages.moore2016_excitation import Moore2016ExcitationPattern
+from psysim.stages.moore2016_excitation import Matrices, Moore2016ExcitationPattern
 from psysim.stages.moore2016_loudness import (
     Moore2016AGC,
     Moore2016BinauralLoudness,
@@ -257,7 +257,7 @@ class Moore2016(Model):
         self,
         x: Tensor,
         bases: list[Tensor],
-        matrices: tuple[Tensor, Tensor],
+        matrices: Matrices,
         stages: dict[str, list[Tensor]] | None,
     ) -> Tensor:
         """Return the inhibited short-term specific loudness (2, frames, F) of one sound (1 or 2, T)."""

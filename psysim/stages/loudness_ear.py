@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.fft import next_fast_len
 from torch import Tensor
 
 from psysim import ops
@@ -20,11 +21,11 @@ __all__ = ["LoudnessEarFilter", "LoudnessResampler", "convolve"]
 
 
 def convolve(x: Tensor, taps: Tensor) -> Tensor:
-    """Return the full convolution of ``x`` (..., T) with ``taps`` (N,), (..., T + N - 1), by FFT in float64."""
+    """Return the full convolution of ``x`` (B, T) with ``taps`` (N,), (B, T + N - 1), by FFT in float64."""
     n = x.shape[-1] + len(taps) - 1
-    n_fft = 1 << (n - 1).bit_length()
+    n_fft = next_fast_len(n, real=True)
     response = torch.fft.rfft(taps, n_fft)
-    return torch.fft.irfft(torch.fft.rfft(x.double(), n_fft) * response, n_fft)[..., :n]
+    return per_row(lambda row: torch.fft.irfft(torch.fft.rfft(row.double(), n_fft) * response, n_fft)[..., :n], x)
 
 
 class LoudnessResampler(AuditoryModule):
@@ -145,26 +146,24 @@ class LoudnessEarFilter(AuditoryModule):
 
     def filtered(self, x: Tensor) -> Tensor:
         """Return what `forward` does, in float64 and unchecked."""
-        one = self._forward_backward if self.rule == "amt" else self._once
-        y = per_row(one, x.reshape(-1, x.shape[-1]))
+        rows = x.reshape(-1, x.shape[-1])
+        cut = FIR_DELAY // 2
+        y = self._forward_backward(rows) if self.rule == "amt" else convolve(rows, self.taps)[..., cut:-cut]
         return y.reshape(*x.shape[:-1], -1)
 
-    def _once(self, row: Tensor) -> Tensor:
-        cut = FIR_DELAY // 2
-        return convolve(row, self.taps)[..., cut:-cut]
-
-    def _forward_backward(self, row: Tensor) -> Tensor:
+    def _forward_backward(self, x: Tensor) -> Tensor:
         """Filter with zero phase: odd reflection at both ends, filters started in the steady state of their input."""
         taps = len(self.taps)
         edge = 3 * (taps - 1)
-        if len(row) <= edge:
-            raise SpecError(f'rule = "amt" needs sounds of more than {edge} samples at 32 kHz; this has {len(row)}.')
-        y = row.double()
-        y = torch.cat([2 * y[0] - y[1 : edge + 1].flip(0), y, 2 * y[-1] - y[-edge - 1 : -1].flip(0)])
+        if x.shape[-1] <= edge:
+            raise SpecError(f'rule = "amt" needs sounds of more than {edge} samples at 32 kHz; this has {x.shape[-1]}.')
+        y = x.double()
+        before, after = y[:, 1 : edge + 1].flip(-1), y[:, -edge - 1 : -1].flip(-1)
+        y = torch.cat([2 * y[:, :1] - before, y, 2 * y[:, -1:] - after], dim=-1)
         for _ in range(2):  # forward, then backward
-            started = torch.cat([y[:1].expand(taps - 1), y])
-            y = convolve(started, self.taps)[taps - 1 : len(started)].flip(0)
-        return y[edge:-edge]
+            started = torch.cat([y[:, :1].expand(-1, taps - 1), y], dim=-1)
+            y = convolve(started, self.taps)[:, taps - 1 : started.shape[-1]].flip(-1)
+        return y[:, edge:-edge]
 
     def get_frequency_response(self, nfft: int = 8192) -> tuple[Tensor, Tensor]:
         """Return frequencies in Hz and the complex response of the taps, (nfft // 2 + 1,) each."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import TypeAlias
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,8 +21,16 @@ LEVEL_SLOPE = 0.35
 REFERENCE_DB = 51.0
 LOWEST_INTENSITY = 1e-3
 """Components that are kept have more (-30 dB)."""
+DB_PER_OCTAVE = 10.0 * math.log10(2.0)
+"""Level of a factor of two in intensity, dB."""
 FARTHEST = 230.0
 """exp(-z) beyond is below -1000 dB: about to be denormal, which makes products many times as slow."""
+
+
+FILTERS = 48
+"""Filters in one product with their upper sides: 0.24 ms for 512 spectra, one product with the zeros too 0.43 ms."""
+
+Matrices: TypeAlias = tuple[Tensor, list[tuple[slice, Tensor]]]
 
 
 def channel_cams(erb_lower: float, erb_upper: float, erb_step: float) -> Tensor:
@@ -143,22 +154,31 @@ class Moore2016ExcitationPattern(SignalModule):
 
     def _steepness(self, per_erb: Tensor) -> Tensor:
         """Return the slope of the lower side relative to that at 51 dB, for intensities per ERB at the components."""
-        level = 10.0 * torch.log10(per_erb.clamp(min=LOWEST_INTENSITY))
         share = self.level_slope / float(_p(torch.tensor(1000.0, dtype=torch.float64)))
-        return 1.0 - share.to(level.dtype) * (level - self.reference_db.to(level.dtype))
+        level, dtype = torch.log2(per_erb.clamp(min=LOWEST_INTENSITY)), per_erb.dtype
+        return level * (-DB_PER_OCTAVE * share).to(dtype) + (1.0 + share * self.reference_db).to(dtype)
 
-    def matrices(self) -> tuple[Tensor, Tensor]:
-        """Return the weights of spreading (960, 960) and of the upper sides (960, F) in the dtype of the signals."""
-        if self.dtype == torch.float64:
-            return self._spread, self._upper
-        small = torch.finfo(torch.float32).tiny * 1e6
-        return tuple(torch.where(m > small, m, 0.0).to(self.dtype) for m in (self._spread, self._upper))  # type: ignore[return-value]
+    def matrices(self) -> Matrices:
+        """Return the weights of spreading (960, 960) and of the upper sides in the dtype of the signals.
 
-    def of_bins(self, intensity: Tensor, matrices: tuple[Tensor, Tensor]) -> Tensor:
+        The upper sides are blocks of `FILTERS` filters: first and last component that they take, and their weights.
+        """
+        spread, upper = self._spread, self._upper
+        if self.dtype != torch.float64:
+            small = torch.finfo(torch.float32).tiny * 1e6
+            spread, upper = (torch.where(m > small, m, 0.0).to(self.dtype) for m in (spread, upper))
+        blocks = []
+        for block in upper.split(FILTERS, dim=1):
+            taken = block.amax(1).nonzero().flatten().tolist() or [0]
+            blocks.append((slice(taken[0], taken[-1] + 1), block[taken[0] : taken[-1] + 1].contiguous()))
+        return spread, blocks
+
+    def of_bins(self, intensity: Tensor, matrices: Matrices) -> Tensor:
         """Return the excitation (N, F), a power ratio, of intensities (N, 960) at the bins of `Moore2016Spectrum`."""
         spread, upper = matrices
         slope = self._steepness(intensity @ spread)
-        return ops.roex_spread(intensity, slope, self._distance, self._floor, self._count) + intensity @ upper
+        lower = ops.roex_spread(intensity, slope, self._distance, self._floor, self._count)
+        return lower + torch.cat([intensity[:, taken] @ weights for taken, weights in upper], dim=1)
 
     def _any_frequencies(self, intensity: Tensor, f: Tensor) -> Tensor:
         """Return the excitation (1, F) of components (1, N) at any frequencies."""

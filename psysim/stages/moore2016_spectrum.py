@@ -130,14 +130,15 @@ class Moore2016Spectrum(AuditoryModule):
     def intensities(self, ears: Tensor, bases: list[Tensor]) -> Tensor:
         """Return the intensities (2, frames, 960) of one sound (2, T + 2048), 0 where a component is not kept."""
         parts = []
-        n_frames = self.n_frames(ears.shape[-1] - N_FFT)
-        # Even and odd part about the centre of the window: half the multiplications of the plain product.
+        n_frames, longest = self.n_frames(ears.shape[-1] - N_FFT), N_FFT // 2
+        # Even and odd part about the common centre of the windows: half the multiplications of the plain product.
+        early = ears.unfold(-1, longest, self.hop_length)[:, :n_frames]
+        late = ears[:, longest:].unfold(-1, longest, self.hop_length)[:, :n_frames].flip(-1)
+        even, odd = early + late, early - late
         for basis, length in zip(bases, WINDOWS, strict=True):
-            half, start = length // 2, (N_FFT - length) // 2
-            early = ears[:, start:].unfold(-1, half, self.hop_length)[:, :n_frames]
-            late = ears[:, start + half :].unfold(-1, half, self.hop_length)[:, :n_frames].flip(-1)
-            re, im = (early + late) @ basis[0], (early - late) @ basis[1]
-            parts.append(re.square() + im.square())
+            first = longest - length // 2
+            re, im = even[..., first:] @ basis[0], odd[..., first:] @ basis[1]
+            parts.append(torch.addcmul(re.square(), im, im))
         intensity = torch.cat(parts, dim=-1)
         limit = RANGE * intensity.detach().amax((0, 2), keepdim=True).clamp(min=LOWEST_MAXIMUM)
         return torch.where(intensity <= limit, 0.0, intensity)  # in this order NaN stays

@@ -1,4 +1,4 @@
-"""Exponential function of a `Vector`, lane by lane, without a mathematics library.
+"""Exponential functions of a `Vector`, lane by lane, without a mathematics library.
 
 exp(z) = 2^k p(z - k ln 2), k = round(z / ln 2), p a Chebyshev fit on |r| <= ln(2)/2 in monomials: relative error
 of p 3e-18 (float64, degree 11) and 2e-9 (float32, degree 6); the result is within two units in the last place.
@@ -18,9 +18,9 @@ from numba.extending import overload
 
 from psysim.ops.cpu.simd import Vector, power_of_two, round_even, select
 
-__all__ = ["exp", "expm1"]
+__all__ = ["exp", "exp2", "expm1"]
 
-_LOG2_E = 1.4426950408889634
+_LOG2_E, _LN2 = 1.4426950408889634, 0.6931471805599453
 _HIGH64, _LOW64 = 6.93147180369123816490e-01, 1.90821492927058770002e-10  # ln 2 in two parts, k * high is exact
 _HIGH32, _LOW32 = 0.693359375, -2.12194440e-4
 
@@ -66,6 +66,45 @@ def _choose(value):
     if not isinstance(value, Vector):
         return None
     return _exp64 if value.dtype == types.float64 else _exp32
+
+
+def exp2(value: Any) -> Any:
+    """2 to the power of a vector, for compiled code only: cheaper than `exp`, k is taken off without rounding."""
+    raise TypeError(f"exp2 works on vectors inside compiled kernels, not on {type(value).__name__}")
+
+
+_C1, _C2, _C3, _C4, _C5, _C6 = (b * _LN2**i for i, b in enumerate((_B1, _B2, _B3, _B4, _B5, _B6), 1))
+
+
+def _exp2_32(value):
+    z = select(value > -125.5, value, -125.5)
+    z = select(z < 127.0, z, 127.0)
+    k = round_even(z)
+    r = z - k
+    r2 = r * r
+    low = (1.0 + _C1 * r) + (_C2 + _C3 * r) * r2
+    high = (_C4 + _C5 * r) + _C6 * r2
+    return (low + high * (r2 * r2)) * power_of_two(k)
+
+
+def _exp2_64(value):
+    z = select(value > -1021.5, value, -1021.5)
+    z = select(z < 1023.0, z, 1023.0)
+    k = round_even(z)
+    r = (z - k) * _LN2
+    r2 = r * r
+    r4 = r2 * r2
+    low = (1.0 + r) + (_A2 + _A3 * r) * r2
+    middle = (_A4 + _A5 * r) + (_A6 + _A7 * r) * r2
+    high = (_A8 + _A9 * r) + (_A10 + _A11 * r) * r2
+    return (low + middle * r4 + high * (r4 * r4)) * power_of_two(k)
+
+
+@overload(exp2)
+def _choose_exp2(value):
+    if not isinstance(value, Vector):
+        return None
+    return _exp2_64 if value.dtype == types.float64 else _exp2_32
 
 
 def expm1(value: Any) -> Any:

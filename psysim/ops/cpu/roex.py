@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from psysim.ops.cpu.exp import exp
+from psysim.ops.cpu.exp import exp, exp2
 from psysim.ops.cpu.simd import LANES, load, select, splat, store
 from psysim.ops.cpu.tiles import blocks_of, empty, flat, kernel, lane_rows, read_tile, run_blocks, scratch, write_tile
 
 __all__ = ["backward", "forward"]
+
+
+LN2 = 0.6931471805599453
 
 
 @kernel
@@ -29,8 +32,8 @@ def _forward(block, x, slope, distance, floor, count, components, filters, out):
         acc = splat(x, 0.0)
         for k in range(count[j]):
             s = load(steep, k * LANES)
-            z = select(s < lowest, lowest, s) * distance[j * components + k]  # in this order NaN stays
-            acc = acc + (1.0 + z) * exp(-z) * load(intensity, k * LANES)
+            y = select(s < lowest, lowest, s) * distance[j * components + k]  # in this order NaN stays
+            acc = acc + (1.0 - LN2 * y) * exp2(y) * load(intensity, k * LANES)
         store(total, j * LANES, acc)
     write_tile(out, rows * filters, 0, filters, total)
 
@@ -38,7 +41,7 @@ def _forward(block, x, slope, distance, floor, count, components, filters, out):
 def forward(x: Tensor, slope: Tensor, distance: Tensor, floor: Tensor, count: Tensor) -> Tensor:
     """Run the operator on the CPU."""
     out = empty((x.shape[0], len(distance)), x.dtype)
-    arrays = flat(x), flat(slope), flat(distance.to(x.dtype)), flat(floor.to(x.dtype)), flat(count)
+    arrays = flat(x), flat(slope), flat((distance / -LN2).to(x.dtype)), flat(floor.to(x.dtype)), flat(count)
     run_blocks(_forward, blocks_of(len(x)), *arrays, x.shape[1], len(distance), flat(out))
     return out
 
