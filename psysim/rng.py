@@ -96,6 +96,8 @@ class Purpose(IntEnum):
     ANALYSIS = 15  # bootstrap and other resampling of results
     FRINGE = 16  # waveform of a noise around or behind the stimulus
     SECOND_MASKER = 17  # waveform of a second masker (the upper band of notched noise)
+    DROPOUT = 20  # units of a network left out while training
+    INITIAL_WEIGHTS = 21  # weights of a network before training
 
 
 def _check_whole(name: str, value: Tensor, high: int) -> None:

@@ -103,6 +103,8 @@ def test_frozen_values() -> None:
         "ANALYSIS": 15,
         "FRINGE": 16,
         "SECOND_MASKER": 17,
+        "DROPOUT": 20,
+        "INITIAL_WEIGHTS": 21,
     }
 
 
