@@ -64,7 +64,7 @@ def with_heads(inputs: tf.Tensor, x: tf.Tensor, heads: dict[str, int]) -> keras.
 
 
 def make(kind: str, build: Callable[[], keras.Model], seed: int, folder: Path) -> None:
-    """Train a little, so that the optimiser has slots and batch normalisation its statistics; move all else a little."""
+    """Train a little, so that the optimiser has slots and batch normalisation its statistics; then add noise."""
     tf.random.set_seed(seed)
     rng = np.random.default_rng(seed)
     model = build()
