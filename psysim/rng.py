@@ -98,6 +98,7 @@ class Purpose(IntEnum):
     SECOND_MASKER = 17  # waveform of a second masker (the upper band of notched noise)
     DROPOUT = 20  # units of a network left out while training
     INITIAL_WEIGHTS = 21  # weights of a network before training
+    CROP = 22  # place of the excerpt of nerve activity that a network gets
 
 
 def _check_whole(name: str, value: Tensor, high: int) -> None:

@@ -105,6 +105,7 @@ def test_frozen_values() -> None:
         "SECOND_MASKER": 17,
         "DROPOUT": 20,
         "INITIAL_WEIGHTS": 21,
+        "CROP": 22,
     }
 
 
