@@ -233,6 +233,12 @@ class MaxPool(Windowed):
         """Return the strides; the pool size if there are none."""
         return self.strides or self.pool_size
 
+    def output_shape(self, shape: Shape) -> Shape:
+        """Return (C, F', T')."""
+        if isinstance(self.padding, tuple) and any(p >= k for p, k in zip(self.padding, self.pool_size, strict=True)):
+            raise Misfit("has a padding as long as its pool_size: a window would hold nothing but padding")
+        return super().output_shape(shape)
+
 
 @dataclass(frozen=True, kw_only=True)
 class HannPool(Windowed):

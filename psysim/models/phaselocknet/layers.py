@@ -184,9 +184,10 @@ class MaxPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the maxima (B, C, F', T')."""
+        x = _padded(x, self.layer, -torch.inf)
         if self.layer.window() == self.layer.step() == (1, 1):
             return x
-        return F.max_pool2d(_padded(x, self.layer, -torch.inf), self.layer.window(), self.layer.step())
+        return F.max_pool2d(x, self.layer.window(), self.layer.step())
 
 
 class HannPool(nn.Module):
@@ -211,8 +212,6 @@ class HannPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the sums (B, C, F', T')."""
-        if self.layer.window() == self.layer.step() == (1, 1):
-            return x * (self.frequency * self.time)
         x = _padded(x, self.layer)
         channels = x.shape[1]
         for kernel, stride in (
