@@ -99,6 +99,7 @@ class Purpose(IntEnum):
     DROPOUT = 20  # units of a network left out while training
     INITIAL_WEIGHTS = 21  # weights of a network before training
     CROP = 22  # place of the excerpt of nerve activity that a network gets
+    SPIKES = 23  # spikes of auditory-nerve fibres
 
 
 def _check_whole(name: str, value: Tensor, high: int) -> None:

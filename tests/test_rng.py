@@ -106,6 +106,7 @@ def test_frozen_values() -> None:
         "DROPOUT": 20,
         "INITIAL_WEIGHTS": 21,
         "CROP": 22,
+        "SPIKES": 23,
     }
 
 
