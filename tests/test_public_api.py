@@ -14,10 +14,13 @@ import psysim
 ROOMS = (
     "psysim.errors",
     "psysim.evaluation",
+    "psysim.evaluation.networks",
+    "psysim.evaluation.sound_sets",
     "psysim.experiments",
     "psysim.hearing",
     "psysim.human",
     "psysim.models",
+    "psysim.models.phaselocknet",
     "psysim.observers",
     "psysim.ops",
     "psysim.procedures",

@@ -1,4 +1,4 @@
-"""The psysim command: run, predict, design, report, check, list, info, export, human, calibrate, doctor."""
+"""The psysim command: run, predict, design, report, check, list, info, export, human, phaselocknet, ..."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from psysim.cli import tables
+from psysim.cli import phaselocknet, tables
 from psysim.errors import PsysimError, SpecError, check_option
 
 __all__ = ["app", "main"]
@@ -43,6 +43,7 @@ app = typer.Typer(
 )
 human_app = typer.Typer(cls=_Group, help="Published human data, and your own.", no_args_is_help=True)
 app.add_typer(human_app, name="human")
+app.add_typer(phaselocknet.app, name="phaselocknet")
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="TOML file of an experiment.")]
 Result = Annotated[Path, typer.Argument(metavar="RESULT", help="A result: .zarr folder or .nc file.")]

@@ -17,7 +17,7 @@ from psysim.cli import tables
 if TYPE_CHECKING:
     from psysim.experiments import ExperimentSpec, Progress
 
-__all__ = ["predict", "print_plan", "result_path", "run"]
+__all__ = ["interrupt_kept", "predict", "print_plan", "result_path", "run"]
 
 
 def result_path(file: Path, out: Path | None) -> Path:
@@ -44,7 +44,7 @@ def run(spec: ExperimentSpec, out: Path, device: str | None, resume: bool) -> No
         typer.echo(f"{out} is complete already.", err=True)
     bar = _Bar(spec.title)
     try:
-        with bar, _interrupt_kept() as interrupted:
+        with bar, interrupt_kept() as interrupted:
 
             def update(progress: Progress) -> None:
                 if interrupted:
@@ -66,7 +66,7 @@ def run(spec: ExperimentSpec, out: Path, device: str | None, resume: bool) -> No
 
 
 @contextmanager
-def _interrupt_kept() -> Iterator[list[int]]:
+def interrupt_kept() -> Iterator[list[int]]:
     """Yield a list that every Ctrl-C lengthens: the exception alone is lost where compiled code calls Python."""
     seen: list[int] = []
 

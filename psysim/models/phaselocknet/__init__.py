@@ -1,8 +1,10 @@
 """PhaseLockNet: networks that hear through a model of the auditory nerve, Saddler & McDermott (2024)."""
 
 from psysim.models.phaselocknet.architecture import Architecture, Place, published_architecture, published_names
+from psysim.models.phaselocknet.config import Configuration, published_config
 from psysim.models.phaselocknet.labels import LOCATION_HEAD, allowed_locations, label_of, location_of, read_labels
 from psysim.models.phaselocknet.layers import NORMALISATIONS, Normalisation
+from psysim.models.phaselocknet.model import PhaseLockNet
 from psysim.models.phaselocknet.network import Network, choose
 from psysim.models.phaselocknet.readout import (
     SpeechReceptionFit,
@@ -30,8 +32,10 @@ __all__ = [
     "LOCATION_HEAD",
     "NORMALISATIONS",
     "Architecture",
+    "Configuration",
     "Network",
     "Normalisation",
+    "PhaseLockNet",
     "Place",
     "SpeechReceptionFit",
     "allowed_locations",
@@ -50,6 +54,7 @@ __all__ = [
     "pair_proportions",
     "pairing_threshold",
     "published_architecture",
+    "published_config",
     "published_names",
     "read_labels",
     "read_metadata",

@@ -187,13 +187,16 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     except json.JSONDecodeError as error:
         raise StoreError(f"{path}: its list of checksums is damaged.") from error
     for name, checksum in checksums.items():
-        if name not in tensors or _checksum(tensors[name]) != checksum:
+        if name not in tensors or checksum_of(tensors[name]) != checksum:
             raise StoreError(f"{path} is damaged: the checksum of {name} is wrong. Copy the file again.")
     return tensors
 
 
-def _checksum(tensor: Tensor) -> int:
-    return int(google_crc32c.value(tensor.contiguous().numpy().tobytes()))
+def checksum_of(tensor: Tensor, crc: int = 0) -> int:
+    """Return the CRC-32C of a tensor's bytes, going on from ``crc``."""
+    for part in torch.split(tensor.detach().reshape(-1), 2**24):
+        crc = google_crc32c.extend(crc, part.cpu().numpy().tobytes())
+    return crc
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -255,7 +258,7 @@ def save_weights(network: Network, path: str | Path, metadata: Mapping[str, str]
     if os.path.lexists(path):
         raise StoreError(f"{path} exists; it will not be replaced. Choose another name.")
     tensors = {name: t.detach().cpu().contiguous() for name, t in network.weights().items()}
-    checksums = {name: _checksum(tensor) for name, tensor in tensors.items()}
+    checksums = {name: checksum_of(tensor) for name, tensor in tensors.items()}
     texts = {**(metadata or {}), CHECKSUMS: json.dumps(checksums)}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
