@@ -134,7 +134,8 @@ def evaluate(
     xarray.Dataset
         Dims ``stimulus``, ``repeat`` and, for each head, ``class_<head>``. Variables ``logits_<head>``,
         ``response_<head>`` (the class of the largest logit) and, if the sounds have a column named as the head,
-        ``correct_<head>``. Columns of the set are coordinates of ``stimulus``.
+        ``correct_<head>``. Columns of the set are coordinates of ``stimulus`` (``column_<name>`` where the name is one
+        of the above); directions have the coordinates ``class_azimuth`` and ``class_elevation``.
 
     Raises
     ------
@@ -284,8 +285,10 @@ def _dataset(
 
     n, repeats = len(sounds), int(plan["repeats"])
     ds = xr.Dataset(coords={"stimulus": np.array(sounds.names, dtype=object), "repeat": np.arange(repeats)})
+    parts = ("class", "logits", "response", "correct")
+    taken = {*ds.dims, "class_azimuth", "class_elevation", *(f"{part}_{head}" for part in parts for head in logits)}
     for name, column in sounds.columns.items():
-        safe = name if name not in (*ds.dims, *(f"class_{head}" for head in logits)) else f"column_{name}"
+        safe = f"column_{name}" if name in taken else name
         text = column.dtype.kind in "OUST"
         ds = ds.assign_coords({safe: ("stimulus", column.astype(str).astype(object) if text else column)})
     for head, value in logits.items():
@@ -295,9 +298,9 @@ def _dataset(
         ds = ds.assign_coords({dim: classes})
         if head == LOCATION_HEAD and value.shape[1] == 504:
             azimuth, elevation = location_of(np.arange(504))
-            ds = ds.assign_coords({"azimuth": (dim, azimuth), "elevation": (dim, elevation)})
+            ds = ds.assign_coords({"class_azimuth": (dim, azimuth), "class_elevation": (dim, elevation)})
             for axis in ("azimuth", "elevation"):
-                ds[axis].attrs = {"units": "degree", "long_name": f"{axis.capitalize()} of the class"}
+                ds[f"class_{axis}"].attrs = {"units": "degree", "long_name": f"{axis.capitalize()} of the class"}
         cube = value.reshape(n, repeats, -1)
         ds[f"logits_{head}"] = (("stimulus", "repeat", dim), cube, {"long_name": f"Logits of {head}"})
         response = cube.argmax(-1).astype(np.int32)

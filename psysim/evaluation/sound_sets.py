@@ -247,7 +247,7 @@ def _hdf5(path: Path) -> h5py.File:
 def _hdf5_columns(path: Path) -> tuple[dict[str, NDArray[Any]], int, int]:
     """Return the columns of a file, with ``sr`` for every row; axes of a row with its channels, and these."""
     with _hdf5(path) as file:
-        key = next((name for name in SIGNALS if name in file), None)
+        key = next((name for name in SIGNALS if hasattr(file.get(name), "shape")), None)
         if key is None or "sr" not in file:
             hint = did_you_mean("signal", list(file))
             raise SpecError(f"{path} must have the datasets 'signal' (or 'nervegram_meanrates') and 'sr'.{hint}")

@@ -183,10 +183,19 @@ def test_texts_as_true_classes(folder: Path, tmp_path: Path) -> None:
 def test_directions_are_coordinates_of_their_classes(folder: Path, tmp_path: Path) -> None:
     net = model(ears=2, head="label_loc_int", n=504)
     ds = evaluate(net, open_sounds(folder, level_db_spl=60), tmp_path / "out.nc")
-    assert ds["azimuth"].dims == ("class_label_loc_int",)
-    assert float(ds["elevation"][503]) == 60.0
+    assert ds["class_azimuth"].dims == ("class_label_loc_int",)
+    assert float(ds["class_elevation"][503]) == 60.0
     azimuth = pl.weighted_azimuth(np.exp(ds["logits_label_loc_int"]))
     assert azimuth.shape == (7, 1)
+
+
+def test_columns_keep_their_names_unless_taken(folder: Path, tmp_path: Path) -> None:
+    (folder / "manifest.csv").write_text(f"file,azimuth,repeat,logits_{HEAD}\ns0.wav,5,1,2\ns2.wav,-5,1,2")
+    ds = evaluate(model(), open_sounds(folder, level_db_spl=60), tmp_path / "out.nc")
+    assert ds["azimuth"].values.tolist() == [5, -5]
+    assert ds["column_repeat"].values.tolist() == [1, 1]
+    assert ds[f"column_logits_{HEAD}"].values.tolist() == [2, 2]
+    assert ds["repeat"].values.tolist() == [0]
 
 
 def test_hdf5(tmp_path: Path) -> None:
