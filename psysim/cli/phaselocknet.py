@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -55,7 +56,8 @@ def evaluate(
         with interrupt_kept() as interrupted:
 
             def progress(done: int, total: int) -> None:
-                typer.echo(f"\r{done}/{total} sounds", nl=done == total, err=True)
+                if sys.stderr.isatty():
+                    typer.echo(f"\r{done}/{total} sounds", nl=done == total, err=True)
                 if interrupted:
                     raise KeyboardInterrupt
 

@@ -140,7 +140,7 @@ def evaluate(
     Raises
     ------
     SpecError
-        If a sound does not fit the model.
+        If a sound does not fit the model, or a true class is none; before anything runs.
     StoreError
         If ``out`` exists, or the unfinished result is of another model, set or seed.
     NumericsError
@@ -153,6 +153,8 @@ def evaluate(
         raise SpecError(f"{out}: the name of a result ends in .zarr (folder) or .nc (NetCDF).")
     if os.path.lexists(out):
         raise StoreError(f"{out} exists. Choose another --out; it will not be replaced.")
+    Keys.make(seed)  # refuses a wrong seed
+    truth = _true_classes(model, sounds)
     for name, (ndim, channels, fs) in zip(sounds.names, sounds.formats, strict=True):
         _check_format(f"'{name}'", ndim, channels, fs, model)
     plan = {
@@ -167,7 +169,7 @@ def evaluate(
     lock = _open_partial(partial, plan, resume)
     try:
         logits = _collect(model.to(device), sounds, partial, plan, batch_size, progress)
-        dataset = _dataset(model, sounds, logits, plan)
+        dataset = _dataset(model, sounds, logits, truth, plan)
         _publish(dataset, out)
         shutil.rmtree(partial)
     finally:
@@ -277,7 +279,11 @@ def _float32(value: Tensor) -> NDArray[np.float32]:
 
 
 def _dataset(
-    model: PhaseLockNet, sounds: SoundSet, logits: dict[str, NDArray[np.float32]], plan: dict[str, Any]
+    model: PhaseLockNet,
+    sounds: SoundSet,
+    logits: dict[str, NDArray[np.float32]],
+    truth: dict[str, NDArray[np.int64]],
+    plan: dict[str, Any],
 ) -> xr.Dataset:
     import xarray as xr
 
@@ -306,9 +312,9 @@ def _dataset(
         response = cube.argmax(-1).astype(np.int32)
         attrs = {"long_name": f"Class of the largest logit of {head}"}
         ds[f"response_{head}"] = (("stimulus", "repeat"), response, attrs)
-        truth = sounds.columns.get(head)
-        if truth is not None:
-            ds[f"correct_{head}"] = _correct(truth, response, names, head)
+        if head in truth:
+            attrs = {"long_name": f"Whether the response of {head} is the true class"}
+            ds[f"correct_{head}"] = (("stimulus", "repeat"), response == truth[head][:, None], attrs)
     facts = {
         "psysim": __version__,
         "torch": torch.__version__,
@@ -323,17 +329,25 @@ def _dataset(
     return ds
 
 
-def _correct(truth: NDArray[Any], response: NDArray[np.int32], names: list[str] | None, head: str) -> Any:
-    """Return whether the responses are the true classes, given as numbers or as texts."""
-    if truth.dtype.kind in "OUST":
-        if names is None:
-            raise SpecError(f"The column {head} holds texts, but the model has no label set for it (labels.json).")
-        unknown = sorted({str(t) for t in truth} - set(names))
-        if unknown:
-            raise SpecError(f"The column {head} holds '{unknown[0]}', which is no label of the model.")
-        truth = np.array([names.index(str(t)) for t in truth])
-    attrs = {"long_name": f"Whether the response of {head} is the true class"}
-    return ("stimulus", "repeat"), response == truth[:, None], attrs
+def _true_classes(model: PhaseLockNet, sounds: SoundSet) -> dict[str, NDArray[np.int64]]:
+    """Return the true classes (N,) by head, from the columns that have the name of a head: numbers or texts."""
+    found = {}
+    for head, n in model.network.architecture.n_classes.items():
+        column, names = sounds.columns.get(head), model.labels.get(head)
+        if column is None:
+            continue
+        if column.dtype.kind in "OUST":
+            if names is None:
+                raise SpecError(f"The column {head} holds texts, but the model has no label set for it (labels.json).")
+            number = {name: i for i, name in enumerate(names)}
+            unknown = sorted({str(text) for text in column} - set(number))
+            if unknown:
+                raise SpecError(f"The column {head} holds '{unknown[0]}', which is no label of the model.")
+            column = np.array([number[str(text)] for text in column])
+        if column.dtype.kind not in "iuf" or not ((column >= 0) & (column < n) & (column == np.round(column))).all():
+            raise SpecError(f"The column {head} must hold classes from 0 to {n - 1}, or their labels.")
+        found[head] = column.astype(np.int64)
+    return found
 
 
 def _publish(ds: xr.Dataset, out: Path) -> None:

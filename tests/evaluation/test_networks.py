@@ -27,8 +27,8 @@ class Waveform(nn.Module):
     """A stand-in for the nerve: every fifth sample and keyed noise, in one group and one channel."""
 
     def forward(self, sound: Tensor, keys: Keys) -> Tensor:
-        x = sound[:, None, None, ::5]
-        return x + 0.01 * uniform(keys, Purpose.INTERNAL_NOISE, x.shape[-1]).reshape(x.shape).to(x)
+        x = sound[..., None, None, ::5].flatten(1, -3)
+        return x + 0.01 * uniform(keys, Purpose.INTERNAL_NOISE, x[0].numel()).reshape(x.shape).to(x)
 
 
 def model(ears: int = 1, head: str = HEAD, n: int = 4, labels: dict | None = None) -> pl.PhaseLockNet:
@@ -178,6 +178,12 @@ def test_texts_as_true_classes(folder: Path, tmp_path: Path) -> None:
     manifest.write_text(f"file,{HEAD}\ns0.wav,x")
     with pytest.raises(SpecError, match="'x', which is no label"):
         evaluate(model(labels=labels), open_sounds(folder, manifest, level_db_spl=60), tmp_path / "x.nc")
+    manifest.write_text(f"file,{HEAD}\ns0.wav,4")
+    with pytest.raises(SpecError, match="must hold classes from 0 to 3"):
+        evaluate(model(labels=labels), open_sounds(folder, manifest, level_db_spl=60), tmp_path / "x.nc")
+    with pytest.raises(SpecError, match="seed = -1"):
+        evaluate(model(), open_sounds(folder, level_db_spl=60), tmp_path / "x.nc", seed=-1)
+    assert not list(tmp_path.glob("*.partial"))  # found before anything runs
 
 
 def test_directions_are_coordinates_of_their_classes(folder: Path, tmp_path: Path) -> None:
