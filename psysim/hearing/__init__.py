@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
-from psysim.hearing.audiograms import STANDARD_AUDIOGRAMS, Audiogram, standard_audiogram
+from psysim.hearing.audiograms import (
+    EXAMPLE_AUDIOGRAMS,
+    STANDARD_AUDIOGRAMS,
+    Audiogram,
+    example_audiogram,
+    standard_audiogram,
+)
 from psysim.hearing.loudness_loss import loudness_losses
 from psysim.hearing.matching import match_loudness
+from psysim.hearing.nerve_loss import nerve_losses
 
-__all__ = ["STANDARD_AUDIOGRAMS", "Audiogram", "loudness_losses", "match_loudness", "standard_audiogram"]
+__all__ = [
+    "EXAMPLE_AUDIOGRAMS",
+    "STANDARD_AUDIOGRAMS",
+    "Audiogram",
+    "example_audiogram",
+    "loudness_losses",
+    "match_loudness",
+    "nerve_losses",
+    "standard_audiogram",
+]

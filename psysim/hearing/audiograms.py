@@ -1,4 +1,4 @@
-"""Audiograms: hearing levels over frequency, and the ten standard ones of Bisgaard, Vlaming & Dahlquist (2010)."""
+"""Audiograms: hearing levels over frequency; the ten standard ones of Bisgaard et al. (2010) and four examples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from psysim.errors import SpecError, check_option
 
-__all__ = ["STANDARD_AUDIOGRAMS", "Audiogram", "standard_audiogram"]
+__all__ = ["EXAMPLE_AUDIOGRAMS", "STANDARD_AUDIOGRAMS", "Audiogram", "example_audiogram", "standard_audiogram"]
 
 LOWEST_DB_HL, HIGHEST_DB_HL = -20.0, 130.0
 
@@ -125,3 +125,39 @@ def standard_audiogram(name: str) -> Audiogram:
     """
     check_option("audiogram", name, STANDARD_AUDIOGRAMS)
     return Audiogram(STANDARD_FREQUENCIES_HZ, STANDARD_AUDIOGRAMS[name], name)
+
+
+EXAMPLE_FREQUENCIES_HZ = (125, 250, 500, 750, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 10000, 12000, 14000, 16000)
+EXAMPLE_AUDIOGRAMS: dict[str, tuple[float, ...]] = {
+    "ref": (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+    "mild": (5, 10, 15, 18, 19, 22, 25, 28, 31, 35, 38, 40, 40, 45, 50),
+    "moderate": (15, 20, 20, 22.5, 25, 30, 35, 40, 45, 50, 55, 55, 60, 65, 65),
+    "moderate_severe": (19, 19, 28, 35, 40, 47, 52, 56, 58, 58, 63, 70, 75, 80, 80),
+}
+"""Hearing levels in dB HL at 15 frequencies from 125 to 16000 Hz."""
+
+
+def example_audiogram(name: str) -> Audiogram:
+    """Return one of the four audiograms of the Clarity challenge that Saddler's tutorial uses.
+
+    Parameters
+    ----------
+    name : str
+        ``"ref"`` (normal hearing), ``"mild"``, ``"moderate"`` or ``"moderate_severe"``.
+
+    Raises
+    ------
+    SpecError
+        If there is no audiogram of that name.
+
+    References
+    ----------
+    Saddler (2025), tutorial on differentiable auditory models; there from the Clarity challenge.
+
+    Examples
+    --------
+    >>> example_audiogram("mild").at(4000.0).item()
+    31.0
+    """
+    check_option("audiogram", name, EXAMPLE_AUDIOGRAMS)
+    return Audiogram(EXAMPLE_FREQUENCIES_HZ, EXAMPLE_AUDIOGRAMS[name], name)

@@ -9,6 +9,8 @@ from psysim.models.king2019 import King2019
 from psysim.models.moore2016 import Moore2016
 from psysim.models.osses2021 import Osses2021
 from psysim.models.paulick2024 import Jepsen2008, Paulick2024, PublishedPaulick2024
+from psysim.models.saddler2024 import Saddler2024
+from psysim.models.saddler2025 import Saddler2025
 
 __all__ = [
     "Dau1997",
@@ -21,6 +23,8 @@ __all__ = [
     "Paulick2024",
     "PublishedPaulick2024",
     "Representation",
+    "Saddler2024",
+    "Saddler2025",
     "register",
     "registry",
 ]

@@ -25,6 +25,8 @@ BUILTIN = (
     "psysim.models.moore2016",
     "psysim.models.osses2021",
     "psysim.models.paulick2024",
+    "psysim.models.saddler2024",
+    "psysim.models.saddler2025",
 )
 
 registry: Registry[type[Model]] = Registry("model", "psysim.models", BUILTIN)

@@ -7,6 +7,7 @@ or float64 parameters with ``learnable=True``, whatever the dtype of the signals
 from __future__ import annotations
 
 from psysim.stages.adaptation import AdaptLoop
+from psysim.stages.band_limited import BandLimitedResampler
 from psysim.stages.base import AuditoryModule
 from psysim.stages.butterworth import ButterworthFilter
 from psysim.stages.compression import BrokenStickCompression, PowerCompression
@@ -15,6 +16,7 @@ from psysim.stages.ears import HeadphoneFilter, MiddleEarFilter, OuterMiddleEarF
 from psysim.stages.fast import FastDRNLFilterbank, FastKing2019ModulationFilterbank, FastModulationFilterbank
 from psysim.stages.gammatone import GammatoneFilterbank
 from psysim.stages.haircell import IHCEnvelope, IHCJepsen2008, IHCPaulick2024
+from psysim.stages.half_cosine import HalfCosineFilterbank
 from psysim.stages.loudness import LoudnessIntegration, SpecificLoudness
 from psysim.stages.loudness_ear import LoudnessEarFilter, LoudnessResampler
 from psysim.stages.loudness_excitation import ERBIntegration, ExcitationPattern
@@ -34,11 +36,17 @@ from psysim.stages.moore2016_loudness import (
     sone_to_phon,
 )
 from psysim.stages.moore2016_spectrum import Moore2016Spectrum
+from psysim.stages.nerve_filters import AudioFIR, GammatoneFIRFilterbank, SlaneyFIRFilterbank
+from psysim.stages.nerve_lowpass import PhaseLockingFilter
+from psysim.stages.nerve_rates import KneeCompression, RateLevelFunction
 from psysim.stages.resampling import Decimator, FFTResampler, fft_resample
+from psysim.stages.spikes import SpikeGenerator, crop_activity
 
 __all__ = [
     "AdaptLoop",
+    "AudioFIR",
     "AuditoryModule",
+    "BandLimitedResampler",
     "BinauralInhibition",
     "BrokenStickCompression",
     "ButterworthFilter",
@@ -50,12 +58,15 @@ __all__ = [
     "FastDRNLFilterbank",
     "FastKing2019ModulationFilterbank",
     "FastModulationFilterbank",
+    "GammatoneFIRFilterbank",
     "GammatoneFilterbank",
+    "HalfCosineFilterbank",
     "HeadphoneFilter",
     "IHCEnvelope",
     "IHCJepsen2008",
     "IHCPaulick2024",
     "King2019ModulationFilterbank",
+    "KneeCompression",
     "LoudnessEarFilter",
     "LoudnessIntegration",
     "LoudnessResampler",
@@ -69,11 +80,16 @@ __all__ = [
     "Moore2016TemporalIntegration",
     "MultiResolutionFFT",
     "OuterMiddleEarFilter",
+    "PhaseLockingFilter",
     "PowerCompression",
+    "RateLevelFunction",
+    "SlaneyFIRFilterbank",
     "SpatialSmoothing",
     "SpecificLoudness",
+    "SpikeGenerator",
     "StationaryLoudness",
     "band_components",
+    "crop_activity",
     "fft_resample",
     "hair_cell_losses",
     "phon_to_sone",

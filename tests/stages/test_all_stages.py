@@ -17,6 +17,7 @@ FS = 8000.0
 FC = torch.tensor([60.0, 250.0, 1000.0])
 DTYPES = [torch.float32, torch.float64]
 
+NERVE = {"threshold_db_spl": [0.0, 12.0, 28.0], "dynamic_range_db": [60.0, 70.0, 80.0]}
 # name -> (constructor with keyword arguments, whether the input has channels)
 STAGES: dict[str, tuple[Callable[..., AuditoryModule], bool]] = {
     "gammatone": (lambda **kw: stages.GammatoneFilterbank(FC, FS, **kw), False),
@@ -66,6 +67,23 @@ STAGES: dict[str, tuple[Callable[..., AuditoryModule], bool]] = {
     "modulation": (lambda **kw: stages.ModulationFilterbank(FS, FC, **kw), True),
     "modulation_att_gain": (lambda **kw: stages.ModulationFilterbank(FS, FC, preset="osses2021_att_gain", **kw), True),
     "modulation_butterworth": (lambda **kw: stages.ModulationFilterbank(FS, FC, filter_type="butterworth", **kw), True),
+    "gammatone_fir": (lambda **kw: stages.GammatoneFIRFilterbank(FC, FS, 0.02, bw_mult=1.0, **kw), False),
+    "slaney_fir": (lambda **kw: stages.SlaneyFIRFilterbank(FC, FS, 0.02, **kw), False),
+    "half_cosine": (lambda **kw: stages.HalfCosineFilterbank(FS, 50.0, 3000.0, 5, **kw), False),
+    "audio_fir": (lambda learnable=False, **kw: stages.AudioFIR(FS, learnable=learnable, **kw), True),
+    "phase_locking": (lambda **kw: stages.PhaseLockingFilter(FS, FS / 2, 600.0, fir_dur=0.02, **kw), True),
+    "phase_locking_slow": (lambda **kw: stages.PhaseLockingFilter(FS, FS / 4, 50.0, fir_dur=0.06, **kw), True),
+    "phase_locking_corrected": (
+        lambda **kw: stages.PhaseLockingFilter(FS, FS / 2, 600.0, variant="corrected", **kw),
+        True,
+    ),
+    "phase_locking_resampled": (lambda **kw: stages.PhaseLockingFilter(FS, FS, 900.0, design_fs=2e4, **kw), True),
+    "knees": (lambda **kw: stages.KneeCompression([0.3, 0.5, 0.8], 30.0, 93.9794, **kw), True),
+    "rates": (lambda **kw: stages.RateLevelFunction(rate_spont=5.0, **NERVE, **kw), True),
+    "rates_of_samples": (
+        lambda **kw: stages.RateLevelFunction(rate_spont=5.0, envelope_mode=False, power=0.4, **NERVE, **kw),
+        True,
+    ),
 }
 for method in ("dau1996", "breebaart2001", "king2019", "lindemann", "relanoiborra2019", "bernstein1999"):
     STAGES[f"ihc_{method}"] = (lambda method=method, **kw: stages.IHCEnvelope(FS, method=method, **kw), True)
