@@ -8,14 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 import xarray as xr
-from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from psysim.cli.main import app
 from psysim.models import phaselocknet as pl
-from psysim.rng import Keys, Purpose, uniform
 
 HEAD = "label_word_int"
 LAYERS = [
@@ -32,18 +29,9 @@ def config() -> dict:
     return out | {"psysim": {"n_samples": 2000, "size": [6, 1000]}}
 
 
-class Decimated(nn.Module):
-    """A stand-in for the nerve model: rectified sound at half the rate and keyed noise, in 3 groups and 6 channels."""
-
-    def forward(self, sound: Tensor, keys: Keys) -> Tensor:
-        x = sound.clamp(min=0)[:, None, None, ::2] * torch.arange(1.0, 19.0).reshape(1, 3, 6, 1)
-        return x + uniform(keys, Purpose.INTERNAL_NOISE, x[0].numel()).reshape(x.shape).to(x)
-
-
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path) -> Path:
     """A folder with a model and a folder of sounds with a manifest."""
-    monkeypatch.setattr("psysim.models.phaselocknet.model.make_nerve", lambda *_: Decimated())
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text(json.dumps(config()))

@@ -12,15 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from psysim.errors import SpecError, StoreError
+from psysim.models.base import jsonable
 from psysim.models.phaselocknet.architecture import Architecture, published_architecture
 from psysim.models.phaselocknet.config import Configuration, published_config
 from psysim.models.phaselocknet.labels import check_labels, read_json, read_labels
 from psysim.models.phaselocknet.layers import Normalisation
-from psysim.models.phaselocknet.nerve import crop, make_nerve
+from psysim.models.phaselocknet.nerve import make_nerve
 from psysim.models.phaselocknet.network import Network
 from psysim.models.phaselocknet.weights import checksum_of, find_weights, load_weights, read_metadata, save_weights
 from psysim.rng import Keys
 from psysim.stages.base import SignalModule, resolve_dtype
+from psysim.stages.spikes import crop_activity
 
 __all__ = ["PhaseLockNet"]
 
@@ -42,9 +44,12 @@ class PhaseLockNet(SignalModule):
         Seed of the initial weights; None leaves them unset.
     dtype : torch.dtype
         torch.float32 or torch.float64.
+    nerve_options : mapping, optional
+        Arguments of the nerve model that differ from ``config``: a hearing loss, ``{"variant": "corrected"}``,
+        ``{"spikes": "exact"}``; see `psysim.models.Saddler2024`.
     nerve : Module, optional
-        In place of the nerve model that ``config`` describes: called with sound (N, T) in pascal and keys (N,), it
-        returns spike counts (N, groups, F, T').
+        In place of the nerve model: called with what `forward` takes and keys (B,), it returns spike counts
+        (B, ears x groups, F, T').
 
     Attributes
     ----------
@@ -77,6 +82,7 @@ class PhaseLockNet(SignalModule):
         normalisation: str | Normalisation = "keras",
         seed: int | None = 0,
         dtype: torch.dtype | str = torch.float32,
+        nerve_options: Mapping[str, Any] | None = None,
         nerve: nn.Module | None = None,
     ) -> None:
         super().__init__(learnable=True, dtype=resolve_dtype(dtype))
@@ -91,7 +97,8 @@ class PhaseLockNet(SignalModule):
             )
         self.labels = check_labels(labels or {}, architecture.n_classes)
         self.network = Network(architecture, normalisation=normalisation, seed=seed, dtype=dtype)
-        self.nerve = make_nerve(self.configuration, self.dtype) if nerve is None else nerve
+        self.nerve = make_nerve(self.configuration, nerve_options, self.dtype) if nerve is None else nerve
+        self.nerve_options = jsonable(dict(nerve_options or {}))
         self.name = "phaselocknet"
         self.eval()
 
@@ -126,6 +133,7 @@ class PhaseLockNet(SignalModule):
         *,
         normalisation: str | Normalisation | None = None,
         dtype: torch.dtype | str = torch.float32,
+        nerve_options: Mapping[str, Any] | None = None,
         nerve: nn.Module | None = None,
     ) -> Self:
         """Return the model of a folder or of one safetensors file that `save` wrote.
@@ -139,8 +147,8 @@ class PhaseLockNet(SignalModule):
             Another weight file for the folder.
         normalisation : str or Normalisation, optional
             See `Network`. Default: as saved, "keras" for a folder.
-        dtype, nerve
-            As for the class.
+        dtype, nerve_options, nerve
+            As for the class; options of the nerve are added to those saved.
 
         Raises
         ------
@@ -148,7 +156,7 @@ class PhaseLockNet(SignalModule):
             If a file is missing, damaged or does not belong to the others.
         """
         path = Path(path)
-        options: dict[str, Any] = {"seed": None, "dtype": dtype, "nerve": nerve}
+        options: dict[str, Any] = {"seed": None, "dtype": dtype, "nerve_options": nerve_options, "nerve": nerve}
         if path.is_dir():
             weights = Path(weights) if weights is not None else find_weights(path)
             configuration = Configuration.parse(read_json(path / "config.json"))
@@ -170,6 +178,8 @@ class PhaseLockNet(SignalModule):
                 raise StoreError(f"{path}: its metadata are damaged ({error}).") from error
             configuration = Configuration.parse(config)
             architecture = Architecture.parse(texts["architecture"], configuration.input_shape, configuration.n_classes)
+            if nerve is None:
+                options["nerve_options"] = json.loads(texts.get("nerve_options", "{}")) | dict(nerve_options or {})
             preset = normalisation or (stored if isinstance(stored, str) else Normalisation(**stored))
         model = cls(configuration, architecture, labels=labels, normalisation=preset, **options)
         load_weights(model.network, weights)
@@ -177,7 +187,7 @@ class PhaseLockNet(SignalModule):
         return model
 
     def save(self, path: str | Path) -> Path:
-        """Write weights, architecture, configuration and label sets as one safetensors file, which `load` reads.
+        """Write weights, descriptions, label sets and options of the nerve as one safetensors file, which `load` reads.
 
         Raises
         ------
@@ -191,13 +201,15 @@ class PhaseLockNet(SignalModule):
             "config": json.dumps(self.configuration.raw),
             "labels": json.dumps(self.labels),
             "normalisation": json.dumps(preset),
+            "nerve_options": json.dumps(self.nerve_options),
         }
         return save_weights(network, path, texts)
 
     def fingerprint(self) -> str:
-        """Return a checksum of weights, architecture, configuration and normalisation."""
+        """Return a checksum of everything that the logits depend on: weights, descriptions, options of the nerve."""
         network = self.network
-        text = f"{network.architecture}{self.configuration}{network.normalisation}"
+        text = f"{network.architecture}{self.configuration}{network.normalisation}{self.nerve_options}"
+        text += type(self.nerve).__qualname__
         crc = google_crc32c.value(text.encode())
         for tensor in network.weights().values():
             crc = checksum_of(tensor, crc)
@@ -226,15 +238,7 @@ class PhaseLockNet(SignalModule):
             raise SpecError(f"sound has shape {tuple(x.shape)}, but must have shape {shapes}.")
         if keys.shape != x.shape[:1]:
             raise SpecError(f"keys have shape {tuple(keys.shape)}, but there must be one per sound: ({len(x)},).")
-        counts = self._spikes(x, keys)
-        return crop(counts, conf.buffer, conf.size, keys)
-
-    def _spikes(self, x: Tensor, keys: Keys) -> Tensor:
-        """Return the spike counts of both ears side by side, ear 0 first."""
-        if self.configuration.ears == 1:
-            return self.nerve(x, keys)
-        ears = [self.nerve(x[:, ear], keys.replace(interval=keys.interval + 128 * ear)) for ear in (0, 1)]
-        return torch.cat(ears, dim=1)
+        return crop_activity(self.nerve(x, keys), conf.buffer, conf.size, keys)
 
     def forward(
         self, sound: Tensor, keys: Keys, return_stages: bool = False

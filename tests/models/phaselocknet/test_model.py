@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from psysim.errors import SpecError, StoreError
+from psysim.models import Saddler2024
 from psysim.models import phaselocknet as pl
-from psysim.models.phaselocknet.nerve import crop
+from psysim.models.phaselocknet.nerve import make_nerve
 from psysim.rng import Keys, Purpose, uniform
 
 DATA = Path(__file__).parents[2] / "reference" / "data"
@@ -22,7 +23,8 @@ class Envelopes(nn.Module):
     """A stand-in for the nerve: rectified sound, decimated, with keyed noise, in three groups and four channels."""
 
     def forward(self, sound: Tensor, keys: Keys) -> Tensor:
-        x = sound.clamp(min=0)[:, None, None, ::STEP] * torch.arange(1.0, 1 + 3 * F).reshape(1, 3, F, 1).to(sound)
+        x = sound.clamp(min=0)[..., None, None, ::STEP] * torch.arange(1.0, 1 + 3 * F).reshape(3, F, 1).to(sound)
+        x = x.flatten(1, -3)
         return x + uniform(keys, Purpose.INTERNAL_NOISE, x[0].numel()).reshape(x.shape).to(x)
 
 
@@ -104,12 +106,87 @@ def test_rows_do_not_depend_on_their_neighbours_and_keys_name_the_spikes() -> No
 
 
 def test_two_ears_stand_side_by_side_with_their_own_spikes() -> None:
-    model, x = build(ears=2), sound(3, 2, 500)
-    assert model.configuration.input_shape == (6, F, 100)
+    options = {"ears": 2, "n_samples": 2000, "size": [F, 1000]}
+    model, x = pl.PhaseLockNet(config(**options), LAYERS, dtype="float64"), 0.02 * sound(3, 2, 2000)
+    assert model.configuration.input_shape == (6, F, 1000)
     activity = model.activity(x, keys(3))
-    torch.testing.assert_close(activity[:, :3], Envelopes()(x[:, 0], keys(3)))
+    nerve = model.nerve
+    torch.testing.assert_close(activity[:, :3], nerve(x[:, 0], keys(3)))
     same = model.activity(x[:, :1].expand(-1, 2, -1), keys(3))
     assert not torch.equal(same[:, :3], same[:, 3:])
+
+
+@pytest.mark.parametrize(("task", "preset"), [("word", "word"), ("loc", "localisation")])
+def test_the_nerve_of_a_configuration_is_that_of_the_preset(task: str, preset: str) -> None:
+    conf = pl.Configuration.parse(pl.published_config(task, 320))
+    nerve = make_nerve(conf)
+    expected = Saddler2024(conf.fs, preset, limit_hz=320, spikes="approx")
+    x = 0.02 * torch.randn(1, *((2,) if task == "loc" else ()), 2000, generator=torch.Generator().manual_seed(5))
+    assert torch.equal(nerve(x, keys(1)), expected(x, keys(1)))
+    assert torch.equal(nerve.fc, expected.fc)
+    assert (conf.buffer, conf.size) == Saddler2024.published_crop(preset)
+
+
+def test_options_of_the_nerve() -> None:
+    conf = pl.Configuration.parse(pl.published_config("word", 320))
+    nerve = make_nerve(conf, {"variant": "corrected", "n_fibers": [100, 0, 0], "spikes": "exact"}, torch.float64)
+    assert (nerve.variant, nerve.spikes, nerve.dtype) == ("corrected", "exact", torch.float64)
+    with pytest.raises(SpecError, match=r"nerve_options has no key 'variants'.*Did you mean 'variant'"):
+        make_nerve(conf, {"variants": "corrected"})
+
+
+@pytest.mark.parametrize(
+    ("where", "change", "message"),
+    [
+        ("config_filterbank", {"mode": "half_cosine"}, "mode = 'half_cosine' is not supported"),
+        ("config_filterbank", {"max_cfs": 1}, "Did you mean 'max_cf'"),
+        ("config_filterbank", {"kwargs_filter_coefs": {"EarQQ": 1}}, "Did you mean 'EarQ'"),
+        ("config_subband_processing", {"rectify": False}, "rectify = False is not supported"),
+        ("kwargs_fir_lowpass_filter_output", {"order": 4}, "order = 4 is not supported, only 7"),
+        ("kwargs_fir_lowpass_filter_output", {"fir_dur": 0.1}, "fir_dur = 0.1 is not supported, only 0.05"),
+        ("kwargs_fir_lowpass_filter_output", {"ihc_filter": False}, "ihc_filter = False is not supported"),
+        ("kwargs_fir_lowpass_filter_input", {"cutoff": 1}, "must be empty"),
+        ("kwargs_sigmoid_rate_level_function", {"dynamic_range_interval": 0.9}, "0.9 is not supported, only 0.95"),
+        ("kwargs_sigmoid_rate_level_function", {"compression_power": 0.3}, "has no key 'compression_power'"),
+        ("kwargs_spike_generator_binomial", {"mode": "exakt"}, "Did you mean 'exact'"),
+        ("kwargs_custom_slice", {"axis": 2}, "is not supported"),
+    ],
+)
+def test_a_nerve_that_is_not_there_is_refused(where: str, change: dict, message: str) -> None:
+    raw = pl.published_config("word", 3000)
+    raw["kwargs_cochlea"][where] |= change
+    with pytest.raises(SpecError, match=message):
+        make_nerve(pl.Configuration.parse(raw))
+
+
+def test_filters_and_compression_of_a_configuration() -> None:
+    raw = pl.published_config("word", 3000)
+    raw["kwargs_cochlea"]["config_filterbank"]["kwargs_filter_coefs"] = {"EarQ": 9.0, "minBW": 20.0}
+    raw["kwargs_cochlea"]["config_subband_processing"] |= {"compression_power": 0.3, "compression_dbspl_min": 30.0}
+    nerve = make_nerve(pl.Configuration.parse(raw))
+    assert nerve.filterbank_kwargs == {"ear_q": 9.0, "min_bw": 20.0}
+    assert nerve.compression_kwargs == {"power": 0.3, "lower_knee_db_spl": 30.0}
+
+
+@pytest.mark.parametrize("ears", [1, 2])
+def test_rates_from_elsewhere_become_spikes(ears: int) -> None:
+    """Models whose training drew spikes in blocks drew exact binomial numbers."""
+    spikes = {"n_per_channel": [384, 160, 96], "n_per_step": [48, 40, 48]}
+    cochlea = {"sr_input": 1e4, "sr_output": 1e4, "kwargs_spike_generator_binomial": spikes}
+    raw = {"kwargs_cochlea": cochlea, "n_classes_dict": {"label_word_int": 5}}
+    raw["psysim"] = {"ears": ears, "n_samples": 120, "buffer": [0, 5], "size": [F, 100]}
+    model = pl.PhaseLockNet(raw, LAYERS)
+    assert model.nerve.generator.mode == "exact"
+    rates = torch.full((300, *((2,) if ears == 2 else ()), 3, F, 120), 100.0)
+    counts = model.activity(rates, keys(300))
+    assert counts.shape == (300, 3 * ears, F, 100)
+    for group, n in enumerate([384, 160, 96] * ears):  # four standard errors of 120000 binomial numbers
+        assert float(counts[:, group].mean()) == pytest.approx(0.01 * n, abs=4 * (0.01 * n / 120000) ** 0.5)
+    if ears == 2:
+        assert not torch.equal(counts[:, :3], counts[:, 3:])
+    assert model(rates[:2], keys(2))["label_word_int"].shape == (2, 5)
+    with pytest.raises(SpecError, match="no nerve model whose options"):
+        pl.PhaseLockNet(raw, LAYERS, nerve_options={"spikes": "exact"})
 
 
 def test_stages() -> None:
@@ -139,20 +216,6 @@ def test_an_architecture_for_another_input() -> None:
         pl.PhaseLockNet(config(), pl.published_architecture("word_arch0_0000"), nerve=Envelopes())
 
 
-def test_crop() -> None:
-    """Within the buffer; the same for all channels of a sound; every place occurs; exact where nothing is free."""
-    x = torch.arange(12.0).expand(300, 2, 3, 12)
-    windows = crop(x, (0, 2), (2, 5), keys(300))
-    assert windows.shape == (300, 2, 2, 5)
-    starts = windows[:, 0, 0, 0]
-    assert set(starts.tolist()) == {2.0, 3.0, 4.0, 5.0}
-    assert torch.equal(windows, starts[:, None, None, None] + torch.arange(5.0).expand(300, 2, 2, 5))
-    assert torch.equal(crop(x[:9], (0, 2), (2, 5), keys(300)[:9]), windows[:9])
-    assert torch.equal(crop(x, (1, 2), (1, 8), keys(300)), x[:, :, 1:2, 2:10])
-    with pytest.raises(SpecError, match="too small"):
-        crop(x, (0, 3), (2, 7), keys(300))
-
-
 def test_one_file_holds_the_whole_model(tmp_path: Path) -> None:
     labels = {"label_word_int": ["", "a", "b", "c", "d"]}
     model = build(labels)
@@ -170,6 +233,17 @@ def test_one_file_holds_the_whole_model(tmp_path: Path) -> None:
     assert port.fingerprint() != model.fingerprint()
     with pytest.raises(SpecError, match="for folders"):
         pl.PhaseLockNet.load(path, path)
+
+
+def test_options_of_the_nerve_are_kept(tmp_path: Path) -> None:
+    options = {"threshold_db_spl": torch.tensor([10.0, 20.0, 40.0]), "variant": "corrected"}
+    model = pl.PhaseLockNet(config(n_samples=200), LAYERS, nerve_options=options)
+    path = model.save(tmp_path / "impaired.safetensors")
+    again = pl.PhaseLockNet.load(path, nerve_options={"spikes": "exact"})
+    assert again.nerve.variant == "corrected"
+    assert again.nerve.spikes == "exact"
+    assert again.nerve.rates.threshold_db_spl.flatten().tolist() == [10, 20, 40]
+    assert pl.PhaseLockNet.load(path).fingerprint() == model.fingerprint() != again.fingerprint()
 
 
 def test_own_constants_of_normalisation_are_kept(tmp_path: Path) -> None:
