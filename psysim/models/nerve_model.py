@@ -119,8 +119,9 @@ class NerveModel(Model):
         bank, lowpass, to_rates = self.filterbank, self.ihc.prepare(n), self.rates.prepare()
         responses = bank.response(fft_length(n + bank.n_taps - 1))
         step = max(1, SAMPLES_AT_ONCE // (2 * responses.shape[-1])) if self.compression is None else self.num_channels
+        whole = None if self._gradient_wanted(rows) else rows.new_empty(len(rows), *self._shape_of(n))
         collected = []
-        for row in rows:
+        for i, row in enumerate(rows):
             spectrum = bank.spectrum(row.clone())
             parts = []
             for first in range(0, self.num_channels, step):
@@ -130,16 +131,19 @@ class NerveModel(Model):
                 # Rounding makes small negative numbers of zeros, and a corrected lowpass may have negative taps
                 y = torch.relu(lowpass(y))
                 kept["ihc"] = y
-                parts.append(to_rates(y, first))
+                parts.append(to_rates(y, first, None if whole is None else whole[i, :, first : first + step]))
                 for name, value in kept.items() if stages is not None else ():
                     stages.setdefault(name, []).append(value)  # type: ignore[union-attr]
-            collected.append(torch.cat(parts, dim=1) if len(parts) > 1 else parts[0])
-        if stages is not None:
-            for name, blocks in stages.items():
-                per_row = len(blocks) // len(rows)
-                whole = [torch.cat(blocks[i : i + per_row]) for i in range(0, len(blocks), per_row)]
-                stages[name] = [torch.stack(whole)]
-        return torch.stack(collected)
+            if whole is None:
+                collected.append(torch.cat(parts, dim=1))
+        for name, blocks in stages.items() if stages is not None else ():
+            each = len(blocks) // len(rows)
+            stages[name] = [torch.stack([torch.cat(blocks[i : i + each]) for i in range(0, len(blocks), each)])]  # type: ignore[index]
+        return torch.stack(collected) if whole is None else whole
+
+    def _shape_of(self, n_samples: int) -> tuple[int, int, int]:
+        """Return the shape of the rates (G, F, T') of a sound of ``n_samples`` at ``fs_model``."""
+        return self.n_groups, self.num_channels, -(-n_samples // self.ihc.stride)
 
     def bytes_per_interval(self, n_samples: int) -> int:
         """Return an estimate of the memory in bytes that `represent` needs at its peak per row of ``n_samples``."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from psysim.stages.base import AuditoryModule
 
-__all__ = ["FIRModule", "banded_matrices", "complex_dtype", "fft_length", "folded", "significant"]
+__all__ = ["FIRModule", "banded_matrix", "by_blocks", "complex_dtype", "fft_length", "folded", "significant"]
 
 MATRIX_TAPS = 400
 """Up to so many taps a decimating filter runs as a matrix product."""
@@ -47,8 +47,8 @@ def significant(taps: Tensor, dtype: torch.dtype) -> int:
     return max(1, len(taps) - small)
 
 
-def banded_matrices(taps: Tensor, stride: int) -> tuple[Tensor, Tensor]:
-    """Return the matrices that a block of samples and the block before it are multiplied with.
+def banded_matrix(taps: Tensor, stride: int) -> Tensor:
+    """Return the matrix that blocks of samples are multiplied with.
 
     Parameters
     ----------
@@ -59,26 +59,24 @@ def banded_matrices(taps: Tensor, stride: int) -> tuple[Tensor, Tensor]:
 
     Returns
     -------
-    Tensor (S, R), Tensor (S, R)
-        For S = stride R samples in, R samples out; S is at least K - 1 and 64.
+    Tensor (S, 2 R)
+        For S = stride R samples in (at least K - 1, and 64) R samples out, and R further ones that are what the block
+        adds to the outputs of the next.
     """
     rows = max(-(-max(len(taps) - 1, 64) // stride), 1)
     samples = rows * stride
-    lag = stride * torch.arange(rows, device=taps.device) - torch.arange(samples, device=taps.device)[:, None]
+    lag = stride * torch.arange(2 * rows, device=taps.device) - torch.arange(samples, device=taps.device)[:, None]
     padded = torch.nn.functional.pad(taps, (0, 2 * samples + 1 - len(taps)))  # the last entry is 0
-    here = padded[torch.where(lag >= 0, lag, 2 * samples)]
-    return here, padded[lag + samples]
+    return padded[torch.where(lag >= 0, lag, 2 * samples)]
 
 
-def by_blocks(x: Tensor, here: Tensor, before: Tensor, n_out: int) -> Tensor:
-    """Return ``n_out`` samples of ``x`` (C, T) filtered and decimated by `banded_matrices`."""
-    samples = here.shape[0]
-    blocks = torch.nn.functional.pad(x, (0, -x.shape[-1] % samples)).reshape(x.shape[0], -1, samples)
-    y = torch.matmul(blocks, here)
-    if blocks.shape[1] > 1:
-        tail = torch.matmul(blocks[:, :-1], before)
-        y = torch.cat([y[:, :1], y[:, 1:] + tail], dim=1)
-    return y.flatten(1)[:, :n_out]
+def by_blocks(x: Tensor, matrix: Tensor, n_out: int) -> Tensor:
+    """Return ``n_out`` samples of ``x`` (C, T) filtered and decimated by a `banded_matrix`."""
+    samples, rows = matrix.shape[0], matrix.shape[1] // 2
+    padded = torch.nn.functional.pad(x, (0, -x.shape[-1] % samples))
+    z = (padded.reshape(-1, samples) @ matrix).reshape(x.shape[0], -1, 2 * rows)
+    later = torch.nn.functional.pad(z[:, :-1, rows:], (0, 0, 1, 0))
+    return (z[..., :rows] + later).flatten(1)[:, :n_out]
 
 
 def folded(spectrum: Tensor, stride: int, n_fft: int) -> Tensor:

@@ -13,7 +13,7 @@ from psysim import ops
 from psysim.errors import SpecError, check_option, check_range
 from psysim.stages.band_limited import band_limited_taps, rate_ratio
 from psysim.stages.base import check_sample_rate, per_row
-from psysim.stages.fir import MATRIX_TAPS, FIRModule, banded_matrices, by_blocks, fft_length, folded, significant
+from psysim.stages.fir import MATRIX_TAPS, FIRModule, banded_matrix, by_blocks, fft_length, folded, significant
 from psysim.stages.nerve_filters import whole_taps
 
 __all__ = ["PhaseLockingFilter", "cutoff_of"]
@@ -228,17 +228,17 @@ class FilterRun:
         self.n_out = -(-n_samples // stage.stride)
         taps = stage.derived("taps", lambda: stage.taps)
         count = stage.derived(("count", stage.dtype), lambda: significant(taps, stage.dtype))
-        self.matrices: tuple[Tensor, Tensor] | None = None
+        self.matrix: Tensor | None = None
         if count <= MATRIX_TAPS:
-            made = stage.derived(("matrices", stage.dtype), lambda: banded_matrices(taps[:count], stage.stride))
-            self.matrices = (made[0].to(stage.dtype), made[1].to(stage.dtype))
+            name = ("matrix", stage.dtype)
+            self.matrix = stage.derived(name, lambda: banded_matrix(taps[:count], stage.stride).to(stage.dtype))
             return
         self.n_fft = fft_length(n_samples + count - 1, stage.stride)
         self.response = stage.response(self.n_fft)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the filtered and decimated ``x`` (C, n_samples)."""
-        if self.matrices is not None:
-            return by_blocks(x, *self.matrices, self.n_out)
+        if self.matrix is not None:
+            return by_blocks(x, self.matrix, self.n_out)
         spectrum = torch.fft.rfft(x, self.n_fft) * self.response
         return torch.fft.irfft(folded(spectrum, self.stride, self.n_fft), self.n_fft // self.stride)[..., : self.n_out]

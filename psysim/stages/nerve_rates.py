@@ -18,6 +18,8 @@ __all__ = ["KneeCompression", "RateLevelFunction"]
 Values = float | Sequence[float] | Sequence[Sequence[float]] | Tensor
 FLOOR_PA = {torch.float32: 1e-18, torch.float64: 1e-150}
 """Up to it (-266 dB SPL in float32) there is no evoked activity and no gradient. Its square can be represented."""
+SAMPLES_AT_ONCE = 2**18
+"""Samples of all channels that are in work together where no gradient is wanted (measured)."""
 NARROWEST_DB = 1e-6
 """A dynamic range of 0 dB is a step; so narrow it is one in float64, and has a slope."""
 
@@ -242,31 +244,48 @@ class RateRun:
 
     def __init__(self, stage: RateLevelFunction) -> None:
         self.envelope_mode, self.floor = stage.envelope_mode, FLOOR_PA[stage.dtype]
-        # k (20 log10(e^c / p0) - x0) = factor ln e + offset
+        # k (20 log10(e^c / p0) - x0) = factor ln e + offset; of the envelope there is the square
         slope = stage.slope
         factor = 20.0 / math.log(10.0) * slope * (stage.power if stage.has_power else 1.0)
+        factor = 0.5 * factor if self.envelope_mode else factor
         offset = -slope * (stage.midpoint + 20.0 * math.log10(P_REF))
         values = (factor, offset, stage.rate_spont, stage.rate_max - stage.rate_spont)
-        self.factor, self.offset, self.spont, self.span = (v.unsqueeze(-1).to(stage.dtype) for v in values)
-        self.spontaneous = bool((stage.rate_spont != 0).any()) or stage.learnable
+        self.values = tuple(v.unsqueeze(-1).to(stage.dtype) for v in values)
+        self.spontaneous = stage.learnable or bool((stage.rate_spont != 0).any())
 
-    def rows(self, first: int, last: int) -> tuple[Tensor, ...]:
-        """Return factor, offset, spontaneous rate and span of the channels from ``first`` to ``last``."""
-        values = (self.factor, self.offset, self.spont, self.span)
-        return tuple(v if v.shape[1] == 1 else v[:, first:last] for v in values)
+    def __call__(self, x: Tensor, first: int = 0, out: Tensor | None = None) -> Tensor:
+        """Return the rates (G, F', T) of ``x`` (F', T), the channels from ``first`` on, written to ``out`` if given.
 
-    def __call__(self, x: Tensor, first: int = 0) -> Tensor:
-        """Return the rates (G, F', T) of ``x`` (F', T), the channels from ``first`` on."""
-        factor, offset, spont, span = self.rows(first, first + x.shape[0])
-        if self.envelope_mode:
-            square = x.square() + quadrature(x).square()
-            level = square.clamp(min=self.floor**2).log() * 0.5
-            fine = torch.where(square > self.floor**2, x * torch.exp(-level), 0.0)
-        else:
-            level = x.clamp(min=self.floor).log()
-            fine = (x > self.floor) + 0.0 * x.detach()  # NaN where the sample is not finite
-        y = torch.sigmoid(level * factor + offset) * (fine * span)
-        return y + spont if self.spontaneous else y
+        With ``out`` there is no gradient, and ``x`` may be overwritten.
+        """
+        last = first + x.shape[0]
+        values = [v if v.shape[1] == 1 else v[:, first:last] for v in self.values]
+        if out is None:
+            level, fine = self._level(x)
+            factor, offset, spont, span = values
+            y = torch.sigmoid(torch.addcmul(offset, level, factor)) * fine * span
+            return y + spont if self.spontaneous else y
+        for channels in range(0, x.shape[0], step := max(1, SAMPLES_AT_ONCE // x.shape[1])):
+            part = slice(channels, channels + step)
+            level, fine = self._level(x[part])
+            for g, y in enumerate(out):
+                factor, offset, spont, span = (v[g] if v.shape[1] == 1 else v[g, part] for v in values)
+                y = torch.addcmul(offset, level, factor, out=y[part]).sigmoid_().mul_(fine).mul_(span)
+                if self.spontaneous:
+                    y.add_(spont)
+        return out
+
+    def _level(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logarithm of the magnitude, or of the squared envelope, and what the sigmoid is multiplied by."""
+        if not self.envelope_mode:
+            # NaN where the sample is not finite
+            return x.clamp(min=self.floor).log(), (x > self.floor) + 0.0 * x.detach()
+        hilbert = quadrature(x)
+        square = torch.addcmul(x.square(), hilbert, hilbert).clamp(min=self.floor**2)
+        fine = x * square.rsqrt()
+        if x.requires_grad:  # below the floor there is nothing to be seen of this, but in the gradient
+            fine = torch.where(square > self.floor**2, fine, 0.0)
+        return square.log(), fine
 
 
 def quadrature(x: Tensor) -> Tensor:
