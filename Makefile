@@ -34,7 +34,7 @@ science: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m science
 
 bench: $(VENV)/.installed-test
-	@for name in ops models loudness networks procedures stimuli experiment; do \
+	@for name in ops models nerve loudness networks procedures stimuli experiment; do \
 	    $(BIN)/python benchmarks/bench_$$name.py --json benchmarks/results/$$name.json || exit 1; done
 
 bench-peers: $(VENV)/.installed-test
