@@ -31,7 +31,10 @@ __all__ = [
     "registry",
 ]
 
-_BUILTIN = ("tones", "am", "fm", "noise", "gap", "masking", "notched_noise", "complexes", "clicks", "files")
+_BUILTIN = (
+    *("tones", "am", "fm", "noise", "gap", "masking", "notched_noise", "complexes", "clicks", "files"),
+    *("speech", "speech_in_noise", "vocoder"),
+)
 
 registry: Registry[type[Stimulus]] = Registry(
     "stimulus", "psysim.stimuli", tuple(f"psysim.stimuli.{name}" for name in _BUILTIN)

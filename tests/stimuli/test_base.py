@@ -28,18 +28,23 @@ EXPECTED = {
     "fm_tone",
     "forward_masking",
     "from_file",
+    "from_folder",
     "gap_in_noise",
     "masked_tone",
+    "matrix_sentence",
     "noise",
     "notched_noise_tone",
     "profile",
     "quasi_fm_tone",
+    "speech_in_noise",
     "tone",
     "tone_complex",
     "tone_in_noise",
+    "vocoded_speech",
 }
 UNITS = ("_hz", "_s", "_db", "_db_spl", "_rad", "_percent", "_relative")
 COUNTS = {"n_clicks", "n_components", "target", "lowest_harmonic", "highest_harmonic", "channel", "curvature"}
+COUNTS |= {"sentence", "sentence_list", "n_talkers", "n_channels", "filter_order"}
 COUNTS |= {f"masker_{name}" for name in COUNTS}
 
 
@@ -48,7 +53,15 @@ def extra(tmp_path: Path) -> dict[str, dict[str, Any]]:
     """Parameters without a default, and others that keep the sounds of this file short."""
     path = tmp_path / "noise.wav"
     soundfile.write(path, 0.1 * np.random.default_rng(2).standard_normal((FS, 3)), FS)
-    return {"from_file": {"path": str(path)}}
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    lines = ["file,speaker,list,words"]
+    for i in range(6):
+        length = 3000 + 400 * i
+        soundfile.write(corpus / f"{i}.wav", 0.1 * np.random.default_rng(i).standard_normal(length), FS)
+        lines.append(f"{i}.wav,a,{1 + i % 3},one {i}")
+    (corpus / "manifest.csv").write_text("\n".join(lines))
+    return {"from_file": {"path": str(path)}, "from_folder": {"path": str(corpus)}}
 
 
 def numeric(kind: str) -> dict[str, Any]:
@@ -179,6 +192,9 @@ GIVEN: dict[str, dict[str, Any]] = {
     "am_rate_hz": {"am_rate_hz": 9.0, "am_depth_db": -6.0},
     "gap_delay_s": {"gap_delay_s": 0.1},
     "snr_db": {"snr_db": -5.0},
+    "full_scale_db_spl": {"full_scale_db_spl": 100.0, "level_db_spl": None},
+    "sentence": {"sentence": 3},
+    "sentence_list": {"sentence_list": 1},
     "signal_delay_s": {"signal_delay_s": 0.1},
     "probe_delay_s": {"probe_delay_s": 0.1},
     "target": {"target": 1},
@@ -220,8 +236,9 @@ def test_every_tracked_variable_changes_the_sound(kind: str, extra) -> None:
     for tracked, variable in stimulus.tracked.items():
         if (kind, tracked) == ("masked_tone", "gap_s"):
             continue  # the default is simultaneous masking; the same variable is tested with forward_masking
-        train = {"n_clicks": 3} if kind == "click" else {}  # the rate of a single click has no effect
-        reference = stimulus.reference_parameters(stimulus.complete({**extra.get(kind, {}), **train}), tracked)
+        # the rate of a single click has no effect, nor the ratio to a masker that is not there
+        needed = {"click": {"n_clicks": 3}, "vocoded_speech": {"masker": "stationary"}}.get(kind, {})
+        reference = stimulus.reference_parameters(stimulus.complete({**extra.get(kind, {}), **needed}), tracked)
         easy = dict(reference)
         level = {"dB SPL": 60.0, "dB": -3.0 if variable.maximum == 0 else 6.0, "s": 0.02, "Hz": 5.0, "%": 5.0}
         easy[tracked] = level[variable.unit]
