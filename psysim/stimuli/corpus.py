@@ -41,7 +41,7 @@ from psysim.stimuli.files import read_recording
 
 __all__ = ["Corpus", "Sentence", "long_term_spectrum", "material_folder", "recorded"]
 
-SPECTRUM_FFT = 2048
+SPECTRUM_FFT = 4096
 _KEPT = 512  # sounds kept in memory: 2 s at 44.1 kHz in float32 are 0.35 MB
 
 
@@ -190,9 +190,7 @@ class Corpus:
         """
         given = words.split() if isinstance(words, str) else list(words)
         if len(given) != len(self.columns):
-            raise SpecError(
-                f"words = '{' '.join(given)}' has {len(given)} words; this material has {len(self.columns)}."
-            )
+            raise SpecError(f"words = '{' '.join(given)}': {len(given)} words, but a sentence has {len(self.columns)}.")
         out = []
         for k, (word, column) in enumerate(zip(given, self.columns, strict=True)):
             known = {w.lower(): i for i, w in enumerate(column)}

@@ -41,7 +41,7 @@ def unit_shaped_noise(keys: Keys, spectrum: NDArray[np.float64], length: Tensor,
     """Return (B, T) float64 Gaussian noise with a long-term spectrum, of mean square 1 on average, without ramps."""
     out = torch.zeros(len(length), int(length.max()), dtype=torch.float64, device=length.device)
     low = torch.zeros(len(length), dtype=torch.float64, device=length.device)
-    high = (low + min(fs / 2, float(spectrum[0, -1]))).clamp(min=0.0)
+    high = low + min(fs / 2, float(spectrum[0, -1]))
     for grid in grids(length, low, high, fs, None):
         lines = torch.arange(grid.first, grid.first + grid.n_bins, dtype=torch.float64, device=length.device)
         weights = _lines(spectrum, lines * (fs / grid.n_fft))

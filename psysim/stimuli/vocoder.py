@@ -59,7 +59,7 @@ def vocoder_edges(n_channels: int, low_hz: float, high_hz: float, spacing: str =
 
     Examples
     --------
-    >>> vocoder_edges(2, 100.0, 1600.0, "log").tolist()[::2]
+    >>> vocoder_edges(2, 100.0, 1600.0, "log").round(decimals=3).tolist()[::2]
     [100.0, 400.0, 1600.0]
     """
     check_option("spacing", spacing, SPACINGS)
