@@ -49,6 +49,7 @@ docs: $(VENV)/.installed-docs
 # The reference reports, from the experiments in full (about 90 minutes on two cores)
 reports: $(VENV)/.installed-base
 	$(BIN)/python reports/drnl_input_output.py
+	$(BIN)/python reports/speech_material.py
 	$(BIN)/python reports/loudness.py
 	@for name in demo_tmtf tmtf_broadband tmtf_narrowband tmtf_tone intensity_jnd absolute_threshold absolute_threshold_loudness \
 	    intensity_discrimination_tone intensity_discrimination_noise tone_in_notched_noise tone_in_noise_duration \

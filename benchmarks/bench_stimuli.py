@@ -42,6 +42,11 @@ STIMULI: dict[str, tuple[str, dict[str, Any]]] = {
     "gap_in_noise": ("gap_in_noise", {"high_hz": 6000.0}),
     "tone_complex, 20 harmonics": ("tone_complex", {}),
     "forward_masking": ("forward_masking", {}),
+    "matrix_sentence": ("matrix_sentence", {}),
+    "speech_in_noise, stationary": ("speech_in_noise", {}),
+    "speech_in_noise, speech-modulated": ("speech_in_noise", {"masker": "speech_modulated"}),
+    "speech_in_noise, four talkers": ("speech_in_noise", {"masker": "babble"}),
+    "vocoded_speech, 8 channels of noise": ("vocoded_speech", {}),
 }
 
 

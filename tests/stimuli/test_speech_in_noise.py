@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,19 @@ def test_an_experiment_file_can_use_it() -> None:
     assert bool(trial.any(-1).all())
     run = ps.run(spec)
     assert np.isfinite(run["threshold"].values).all()
+
+
+def test_what_the_page_shows() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "speech.md").read_text()
+    spec = ps.loads(re.search(r"```toml\n(.*?)```", page, re.S).group(1))
+    assert (spec.stimulus_kind, spec.tracks) == ("speech_in_noise", "snr_db")
+    scope: dict[str, Any] = {}
+    exec(re.search(r"```python\n(.*?)```", page, re.S).group(1), scope)
+    assert scope["sounds"].shape[0] == 8
+    assert scope["labels"].shape == (8, 5)
+    assert scope["times"].shape == (8, 5, 2)
+    rows = re.findall(r"^\| (\w+) \| (\w+) \| (\w+) \| (\w+) \| (\w+) \|$", page, re.M)
+    assert tuple(zip(*rows[1:], strict=True)) == scope["columns"]
 
 
 def test_an_experiment_file_finds_a_corpus_beside_it(tmp_path: Path) -> None:
