@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -178,21 +179,19 @@ def _vocoded(x: Tensor, keys: Keys, values: tuple[float, ...], fs: float, spacin
     rows, n = x.shape
     edges = vocoder_edges(int(count), low_hz, high_hz, spacing).tolist()
     n_fft = fast_length(n + round(_MARGIN_S * fs))
-    frequency = torch.arange(n_fft // 2 + 1, dtype=torch.float64, device=x.device) * (fs / n_fft)
     spectrum = real_spectrum(torch.nn.functional.pad(x, (0, n_fft - n)))
-    smooth = low_pass_gain(frequency, cutoff_hz, ENVELOPE_ORDER)
+    gains, smooth = _gains(tuple(edges[::2]), cutoff_hz, int(order), n_fft, fs, x.device)
     start = torch.zeros(rows, dtype=torch.int64, device=x.device)
     stop = start + n
     noise = real_spectrum(normal(keys, Purpose.CARRIER, n_fft)) if carrier == "noise" else None
     phase = 2.0 * math.pi * uniform(keys, Purpose.PHASE, int(count)) if carrier == "tone" else None
     out = torch.zeros_like(x)
     for channel in range(int(count)):
-        low, centre, high = edges[2 * channel : 2 * channel + 3]
-        rising = torch.where(frequency > 0, low / frequency.clamp(min=1e-9), math.inf)
-        gain = (1.0 + rising ** (2 * order)) ** -0.5 * low_pass_gain(frequency, high, int(order))
+        gain, centre = gains[channel], edges[2 * channel + 1]
         band = spectrum * gain
-        power = mean_square(inverse_real(band, n_fft)[:, :n], start, stop)
-        envelope = inverse_real(real_spectrum(envelope_of(band.clone(), n_fft)) * smooth, n_fft).clamp(min=0.0)
+        signal = inverse_real(band, n_fft)
+        power = mean_square(signal[:, :n], start, stop)
+        envelope = inverse_real(real_spectrum(envelope_of(band, n_fft, signal)) * smooth, n_fft).clamp_(min=0.0)
         if noise is not None:
             carried = envelope * inverse_real(noise * gain, n_fft)
             carried = inverse_real(real_spectrum(carried) * gain, n_fft)[:, :n]
@@ -202,6 +201,20 @@ def _vocoded(x: Tensor, keys: Keys, values: tuple[float, ...], fs: float, spacin
             carried = envelope[:, :n] * tone
         out += carried * _ratio(power, mean_square(carried, start, stop))[:, None]
     return out * _ratio(mean_square(x, start, stop), mean_square(out, start, stop))[:, None]
+
+
+@lru_cache(maxsize=16)  # blocks of a batch share them: raising 50,000 frequencies to a power costs more than a row
+def _gains(
+    edges: tuple[float, ...], cutoff_hz: float, order: int, n_fft: int, fs: float, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return the magnitudes of the bands (C, F) and of the low-pass filter of the envelopes (F,)."""
+    frequency = torch.arange(n_fft // 2 + 1, dtype=torch.float64, device=device) * (fs / n_fft)
+    rising = [torch.where(frequency > 0, low / frequency.clamp(min=1e-9), math.inf) for low in edges[:-1]]
+    bands = [
+        (1.0 + ratio ** (2 * order)) ** -0.5 * low_pass_gain(frequency, high, order)
+        for ratio, high in zip(rising, edges[1:], strict=True)
+    ]
+    return torch.stack(bands), low_pass_gain(frequency, cutoff_hz, ENVELOPE_ORDER)
 
 
 def _ratio(wanted: Tensor, power: Tensor) -> Tensor:
