@@ -77,13 +77,18 @@ def make_procedure(spec: ExperimentSpec) -> Procedure:
 
 def make_observer(spec: ExperimentSpec, index: int, device: str = "cpu") -> Observer:
     """Return one of the experiment's observers with its model, not yet calibrated or prepared."""
+    from psysim.hearing import as_audiogram, hearing_loss_options
     from psysim.models import registry as models
 
     described = spec.observers[index]
     kind = observers.get(described.decision)
     model = None
     if kind.needs_model and described.model is not None:
-        model = models.get(described.model)(fs=spec.run.fs, **described.model_options).to(device)
+        model = models.get(described.model)(fs=spec.run.fs, **described.model_options)
+        if described.audiogram is not None:
+            loss = hearing_loss_options(described.model, model, as_audiogram(described.audiogram))
+            model = type(model)(fs=spec.run.fs, **described.model_options, **loss)
+        model = model.to(device)
     return kind(kind.Settings.model_validate(described.settings), model)
 
 

@@ -200,7 +200,8 @@ class _Search:
         self.target = float(procedure.target_proportion)
         self.harder = int(procedure.settings.harder)
         self.in_db = spec.procedure.get("step_unit") == "db"
-        steps = np.atleast_1d(np.asarray(spec.procedure.get("steps", 1.0), dtype=np.float64))
+        rules = spec.procedure.get("rules", [spec.procedure])  # of interleaved tracks, or the one
+        steps = np.concatenate([np.ravel(np.asarray(rule.get("steps", 1.0), dtype=np.float64)) for rule in rules])
         self.step, self.finest = float(steps.max()), float(steps.min())
         ends = [self._ease(float(spec.procedure[name])) for name in ("level_min", "level_max")]
         self.hardest, self.easiest = min(ends), max(ends)
@@ -355,11 +356,11 @@ class _Search:
                 if c in ends:
                     continue
                 here, p = self.known[c].ease[place], self.known[c].proportion[place]
-                limit = self.easiest if p < self.target else self.hardest
+                limit, easier = (self.easiest, 1.0) if p < self.target else (self.hardest, -1.0)
                 if not np.isfinite(p) or here == limit:
                     ends[c] = None
                 else:
-                    wanted[c] = float(np.clip(here + np.sign(self.target - p) * width[c], self.hardest, self.easiest))
+                    wanted[c] = float(np.clip(here + easier * width[c], self.hardest, self.easiest))
             if not wanted:
                 break
             self.ask(wanted, coarse)

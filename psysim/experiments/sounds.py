@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from psysim.errors import SpecError
-from psysim.experiments.spec import ExperimentSpec
+from psysim.experiments.spec import STANDARD, ExperimentSpec
 from psysim.procedures import registry as procedures
 from psysim.rng import TRAINING_TRIAL_BASE, Keys, Purpose, uniform
 from psysim.stimuli import registry as stimuli
@@ -79,12 +79,14 @@ class Sounds:
     def _longest(self) -> int:
         """Return the length of all sounds: that of the longest condition, at any level that a track can reach."""
         limits = [self.start_level, *(float(self.spec.procedure[name]) for name in ("level_min", "level_max"))]
-        durations = [
-            self._stimulus.duration_s({**self.spec.stimulus, **condition, self.spec.tracks: level})
-            for condition in self.spec.conditions
-            for level in limits
-            if math.isfinite(level)
-        ]
+        durations = []
+        for condition in self.spec.conditions:
+            own = {k: v for k, v in condition.items() if not k.startswith(STANDARD)}
+            standard = {k.removeprefix(STANDARD): v for k, v in condition.items() if k.startswith(STANDARD)}
+            for level in filter(math.isfinite, limits):
+                variable = {**self.spec.stimulus, **own, self.spec.tracks: level}
+                sounds = [variable, {**variable, **self.spec.standard, **standard}]
+                durations += [self._stimulus.duration_s(sound) for sound in sounds]
         return int(round_samples(torch.tensor(durations, dtype=torch.float64), self.fs).max())
 
     def generate(
@@ -116,12 +118,10 @@ class Sounds:
         chosen: Mapping[str, Any],
     ) -> Tensor:
         parameters: dict[str, Any] = {**self.spec.stimulus, **chosen}
-        parameters |= {name: column[condition] for name, column in self._numeric.items()}
+        columns = {name: column[condition] for name, column in self._numeric.items()}
+        parameters |= {name: column for name, column in columns.items() if not name.startswith(STANDARD)}
         parameters[self.spec.tracks] = level
-        in_reference = dict(self._tracked.reference_also)
-        if self._tracked.reference is not None:
-            in_reference[self.spec.tracks] = self._tracked.reference
-        for name, value in in_reference.items():
+        for name, value in self._in_reference(columns).items():
             own = torch.as_tensor(parameters[name], dtype=torch.float64, device=self.device)
             parameters[name] = torch.where(is_target, own, value)
         sound = self._stimulus.generate(parameters, keys, self.fs, self.dtype)
@@ -129,6 +129,16 @@ class Sounds:
             sound = sound * (10 ** (rove_db / 20)).to(sound.dtype)[:, None]
         missing = self.n_samples - sound.shape[-1]
         return torch.nn.functional.pad(sound, (0, missing)) if missing > 0 else sound
+
+    def _in_reference(self, columns: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return the parameters that differ in the reference: those of the standard, or what the stimulus says."""
+        if self.task.has_standard:
+            varied = {k.removeprefix(STANDARD): v for k, v in columns.items() if k.startswith(STANDARD)}
+            return {**self.spec.standard, **varied}
+        changed: dict[str, Any] = dict(self._tracked.reference_also)
+        if self._tracked.reference is not None:
+            changed[self.spec.tracks] = self._tracked.reference
+        return changed
 
     # -- trials ----------------------------------------------------------------------------------------------------
 

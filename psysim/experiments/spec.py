@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from psysim.procedures.tasks import Task
 
 __all__ = [
+    "STANDARD",
     "EngineSettings",
     "ExperimentSpec",
     "ObserverSpec",
@@ -73,13 +74,18 @@ class TaskSpec(_Table):
 
 
 class ObserverSpec(_Table):
-    """One observer: a model, a decision stage and their settings."""
+    """One observer: a model, a decision stage and their settings; with an audiogram, a listener with a hearing loss."""
 
     name: str
     decision: str
     model: str | None = None
     model_options: dict[str, Any] = pydantic.Field(default_factory=dict)
+    audiogram: str | dict[str, Any] | None = None
     settings: dict[str, Any] = pydantic.Field(default_factory=dict)
+
+
+STANDARD = "standard_"
+"""Conditions whose names begin so vary a parameter of the standard."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +130,9 @@ class ExperimentSpec:
         Values of the varied parameters in every condition: each case with every combination of the factors, the last
         factor varying fastest; one empty condition if nothing varies.
     task : TaskSpec
+    standard : dict
+        Parameters of the standard that differ from those of the variable sound; conditions named ``standard_...`` add
+        to them. Empty unless the task has a standard.
     procedure_kind : str
     procedure : dict
         Settings of the tracking rule, defaults filled in, limits of the tracked variable included.
@@ -150,6 +159,7 @@ class ExperimentSpec:
     observers: tuple[ObserverSpec, ...]
     run: RunSettings
     engine: EngineSettings
+    standard: dict[str, float] = field(default_factory=dict)
     source: str = "<text>"
     tables: dict[str, Any] = field(default_factory=dict)
 

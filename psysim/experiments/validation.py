@@ -12,8 +12,10 @@ from typing import Any
 import pydantic
 
 from psysim.errors import PsysimError, PsysimWarning, did_you_mean
+from psysim.experiments.conditions import each_case, each_factor, standard_problems
 from psysim.experiments.messages import pydantic_problems, show, unknown_key
 from psysim.experiments.spec import (
+    STANDARD,
     EngineSettings,
     ExperimentSpec,
     ObserverSpec,
@@ -34,6 +36,7 @@ TOP_LEVEL = (
     "conditions",
     "cases",
     "task",
+    "standard",
     "procedure",
     "observers",
     "run",
@@ -41,7 +44,7 @@ TOP_LEVEL = (
     "profiles",
 )
 REQUIRED = ("title", "stimulus", "procedure", "observers")
-TABLES = ("comparison", "stimulus", "conditions", "task", "procedure", "run", "engine", "profiles")
+TABLES = ("comparison", "stimulus", "conditions", "task", "standard", "procedure", "run", "engine", "profiles")
 COMPARISON = {  # its keys, with an example of each
     "relative_to": "masker_level_db_spl = -inf",
     "same": 'level_db_sl = "level_db_spl"',
@@ -215,7 +218,7 @@ class _Checker:
         if isinstance(tracks, str) and tracks in kind.tracked and math.isfinite(level):
             given[tracks] = level
         base: dict[str, Any] = {}
-        for varied, keys in [*_each_case(cases, factors), *_each_factor(cases, factors)]:
+        for varied, keys in [*each_case(cases, factors), *each_factor(cases, factors)]:
             try:
                 base = kind.Parameters.model_validate(given | varied).model_dump()
             except pydantic.ValidationError as error:
@@ -329,6 +332,7 @@ class _Checker:
         registry = self.registries["observer"]
         decision, model = entry.pop("decision", None), entry.pop("model", None)
         name, options = entry.pop("name", None), entry.pop("model_options", {})
+        audiogram = entry.pop("audiogram", None)
         if decision is None:
             self.add(f"{key}.decision", f"is missing. Known: {', '.join(registry.names())}.")
             return None
@@ -343,17 +347,25 @@ class _Checker:
             self.add(f"{key}.model_options", "must be a table of the model's arguments.")
             options = {}
         if kind.needs_model:
-            self.model(key, model, options, fs)
+            self.model(key, model, options, fs, audiogram)
         elif model is not None:
             self.add(f"{key}.model", f"{decision} uses no model: remove this key.")
+        elif audiogram is not None:
+            self.add(f"{key}.audiogram", f"{decision} uses no model: remove this key.")
         name = name or (model if kind.needs_model else decision)
         if settings is None or not isinstance(name, str):
             return None
         return ObserverSpec(
-            name=name, decision=decision, model=model, model_options=options, settings=settings.model_dump()
+            name=name,
+            decision=decision,
+            model=model,
+            model_options=options,
+            audiogram=audiogram,
+            settings=settings.model_dump(),
         )
 
-    def model(self, key: str, name: object, options: dict[str, Any], fs: float) -> None:
+    def model(self, key: str, name: object, options: dict[str, Any], fs: float, audiogram: object) -> None:
+        from psysim.hearing import as_audiogram, hearing_loss_options
         from psysim.models import registry
 
         known = ", ".join(registry.names())
@@ -374,9 +386,15 @@ class _Checker:
                 try:
                     with warnings.catch_warnings():
                         warnings.simplefilter("error", PsysimWarning)  # what a library user may want, a run may not
-                        kind(fs=fs, **options)
+                        model = kind(fs=fs, **options)
                 except (PsysimError, PsysimWarning, TypeError, ValueError) as error:
                     self.add(f"{key}.model_options", str(error))
+                    return
+                if audiogram is not None:
+                    try:
+                        hearing_loss_options(str(name), model, as_audiogram(audiogram))
+                    except PsysimError as error:
+                        self.add(f"{key}.audiogram", str(error))
 
     @property
     def registries(self) -> dict[str, Any]:
@@ -386,30 +404,6 @@ class _Checker:
         from psysim.stimuli import registry as stimuli
 
         return {"observer": observers, "procedure": procedures, "stimulus": stimuli, "task": tasks}
-
-
-def _each_case(
-    cases: list[dict[str, Any]], factors: Mapping[str, list[Any]]
-) -> list[tuple[dict[str, Any], dict[str, str]]]:
-    """Return every case with the first values of all factors, and the key of each value."""
-    first = {name: values[0] for name, values in factors.items()}
-    keys = {name: f"conditions.{name}[0]" for name in factors}
-    return [
-        (first | case, keys | {name: f"cases[{i}].{name}" for name in case}) for i, case in enumerate(cases or [{}])
-    ]
-
-
-def _each_factor(
-    cases: list[dict[str, Any]], factors: Mapping[str, list[Any]]
-) -> list[tuple[dict[str, Any], dict[str, str]]]:
-    """Return the first case with one factor at a time run through its values, and the key of each value."""
-    varied, keys = _each_case(cases, factors)[0]
-    return [
-        (varied | {name: value}, keys | {name: f"conditions.{name}[{i}]"})
-        for name, values in factors.items()
-        for i, value in enumerate(values)
-        if i
-    ]
 
 
 def _number(value: object, default: float) -> float:
@@ -430,11 +424,17 @@ def validate(tables: dict[str, Any], source: str, folder: Path) -> ExperimentSpe
     kind = registry.get(kind_name) if isinstance(kind_name, str) and kind_name in registry else None
     tracked = check.tracked(kind, tracks)
     fields = list(kind.Parameters.model_fields) if kind is not None else list(check.table("conditions"))
-    factors = check.factors(fields, tracks)
+    every = [*fields, *(STANDARD + name for name in fields)]
+    factors = check.factors(every, tracks)
+    own = {name: values for name, values in factors.items() if not name.startswith(STANDARD)}
+    of_standard = {name.removeprefix(STANDARD): v for name, v in factors.items() if name not in own}
     level = _number(procedure_table.get("level_start"), math.nan)
     if tracked is not None and not tracked.minimum <= level <= tracked.maximum:
         level = math.nan  # reported with the procedure's limits
-    stimulus, cases = check.stimulus(factors, check.cases(fields, tracks), tracks, level)
+    stimulus, cases = check.stimulus(own, check.cases(fields, tracks), tracks, level)
+    standard = check.table("standard")
+    if kind is not None:
+        check.problems += standard_problems(task, kind, standard, of_standard, tracks)
     procedure = check.procedure(tracked)
     if not check.problems:
         check.chance(task, procedure)
@@ -445,7 +445,7 @@ def validate(tables: dict[str, Any], source: str, folder: Path) -> ExperimentSpe
         for values in itertools.product(*factors.values())
     ]
     if not check.problems:
-        check.comparison(human, fields, conditions)
+        check.comparison(human, [*fields, *factors], conditions)
     observers = check.observers(run.fs)
     if check.problems:
         raise SpecProblems(source, check.problems)
@@ -457,6 +457,7 @@ def validate(tables: dict[str, Any], source: str, folder: Path) -> ExperimentSpe
         stimulus=stimulus,
         conditions=conditions,
         task=task,
+        standard=standard,
         procedure_kind=procedure_table.get("kind", "up_down"),
         procedure=procedure,
         tracks=str(tracks),

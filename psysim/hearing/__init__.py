@@ -9,6 +9,7 @@ from psysim.hearing.audiograms import (
     example_audiogram,
     standard_audiogram,
 )
+from psysim.hearing.listeners import as_audiogram, hearing_loss_options
 from psysim.hearing.loudness_loss import loudness_losses
 from psysim.hearing.matching import match_loudness
 from psysim.hearing.nerve_loss import nerve_losses
@@ -17,7 +18,9 @@ __all__ = [
     "EXAMPLE_AUDIOGRAMS",
     "STANDARD_AUDIOGRAMS",
     "Audiogram",
+    "as_audiogram",
     "example_audiogram",
+    "hearing_loss_options",
     "loudness_losses",
     "match_loudness",
     "nerve_losses",

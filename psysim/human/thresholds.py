@@ -67,6 +67,8 @@ _RULES: dict[tuple[str, str], _Rule] = {  # (data set or "*", measure)
     ("grant1998_am_rate", "modulation_rate_discrimination_threshold"): _Rule("rate_increment_hz", "Hz"),
     ("wier1977_fdl", "absolute_threshold"): _Rule("level_db_spl", "dB SPL"),
     ("reference_thresholds", "absolute_threshold"): _Rule("level_db_spl", "dB SPL"),
+    ("iso226_2003", "equal_loudness_level"): _Rule("level_db_spl", "dB SPL"),
+    ("iso226_2023", "equal_loudness_level"): _Rule("level_db_spl", "dB SPL"),
 }
 _BAND = {"centre_frequency_hz": "signal_hz", "masker_bandwidth_hz": "bandwidth_hz"}
 _FORWARD = {"signal_frequency_hz": "probe_hz", "masker_frequency_hz": "masker_hz", "masker_signal_delay_s": "gap_s"}

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 
 from psysim.errors import SpecError
-from psysim.procedures.sdt import d_prime_mafc, proportion_correct_mafc
 from psysim.procedures.sdt_comparison import (
     criterion_same_different,
     d_prime_abx,
@@ -20,7 +19,7 @@ from psysim.procedures.sdt_comparison import (
     proportion_correct_oddity,
     proportion_correct_same_different,
 )
-from psysim.procedures.tasks import BoolArray, FloatArray, IntArray, Task, TaskSettings, register
+from psysim.procedures.tasks import BoolArray, ChoiceTask, FloatArray, IntArray, Task, TaskSettings, register
 
 __all__ = ["ABX", "ComparisonTask", "Matching", "Oddity", "SameDifferent"]
 
@@ -233,12 +232,13 @@ class _MatchingSettings(TaskSettings):
 
 
 @register("matching")
-class Matching(Task):
-    """Matching: is the variable sound louder (higher, longer) than the standard? Response 1 is "the variable", 0 "not".
+class Matching(ChoiceTask):
+    """Matching: whether the variable sound or the standard is louder (higher, longer).
 
-    Nothing is correct here. What a rule counts as correct is "the variable": at the point of subjective equality that
-    is said in half of the trials, so a rule with a target of 0.5 (1-up 1-down) settles there. The proportion goes from
-    0 to 1, with no guessing; the target code is the interval of the variable sound.
+    Target and response are interval numbers: that of the variable sound, and that of the sound judged to be more.
+    Nothing is correct here. What a rule counts as correct is that the variable sound was chosen: at the point of
+    subjective equality that happens in half of the trials, so a rule with a target of 0.5 (1-up 1-down) settles there.
+    The proportion goes from 0 to 1, with no guessing.
 
     Parameters
     ----------
@@ -253,33 +253,13 @@ class Matching(Task):
     """
 
     description: ClassVar[str] = "matching of a variable sound to a standard: point of subjective equality"
-    in_experiments: ClassVar[bool] = False
+    has_standard: ClassVar[bool] = True
     Settings = _MatchingSettings
     n_intervals = 2
     chance_level = 0.0
-
-    def correct(self, response: ArrayLike, target: ArrayLike) -> BoolArray:
-        """Return whether "the variable" was said, shape (B,)."""
-        return np.asarray(response) == 1
-
-    def valid(self, response: ArrayLike) -> BoolArray:
-        """Return whether each response is 0 or 1, shape (B,)."""
-        return np.isin(np.asarray(response), (0, 1))
 
     def draw_target(self, uniform: ArrayLike) -> IntArray:
         """Return the interval of the variable sound, 1 after a standard in the first, shape (B,)."""
         if cast(_MatchingSettings, self.settings).standard == "first":
             return np.ones(np.shape(uniform), np.int64)
-        return (np.asarray(uniform) * 2).astype(np.int64)
-
-    def answer(self, correct: ArrayLike, target: ArrayLike, uniform: ArrayLike) -> IntArray:
-        """Return "the variable" (1) or "not" (0) as given, shape (B,)."""
-        return np.asarray(correct, dtype=np.bool_).astype(np.int64)
-
-    def proportion_correct(self, d_prime: ArrayLike) -> FloatArray:
-        """Return the proportion of "the variable" at the signed distance d' from the standard, Phi(d' / sqrt(2))."""
-        return proportion_correct_mafc(d_prime, 2)
-
-    def d_prime(self, proportion_correct: ArrayLike) -> FloatArray:
-        """Return the signed distance d' from the proportion of "the variable"."""
-        return d_prime_mafc(proportion_correct, 2)
+        return super().draw_target(uniform)

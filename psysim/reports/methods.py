@@ -71,6 +71,7 @@ def methods(ds: xr.Dataset) -> str:
     sentences = [
         _opening(facts),
         _task(spec.get("task", {})),
+        _standard(spec.get("standard", {}), label),
         _stimulus(spec.get("stimulus", {}), label),
         _conditions(ds, spec.get("conditions", {}), label),
         *([_prediction(ds, facts)] if is_predicted(ds) else [_rule(spec.get("procedure", {}), ds, label), _tracks(ds)]),
@@ -104,6 +105,9 @@ def _task(task: Mapping[str, Any]) -> str:
     if task.get("kind", "afc") == "yes_no":
         share = 100 * float(task.get("p_target", 0.5))
         return f"In a yes/no task{noise}, {number(share)} % of the trials held the target.{rove}"
+    if task.get("kind", "afc") == "matching":
+        order = "after the standard" if task.get("standard") == "first" else "before or after the standard, at random"
+        return f"A variable sound, {order}{noise}, was matched to a standard (two intervals).{rove}"
     if task.get("kind", "afc") != "afc":
         return f"The task was {task['kind']}{noise}.{rove}"
     n = int(task.get("n_intervals", 3))
@@ -118,6 +122,13 @@ def _task(task: Mapping[str, Any]) -> str:
         f"In a {count}-interval forced-choice task ({n}-AFC){noise}, the target was in one interval, "
         f"chosen at random in every trial.{rove}"
     )
+
+
+def _standard(standard: Mapping[str, Any], label: Labeller) -> str:
+    if not standard:
+        return ""
+    parts = "; ".join(_setting(label, name, value) for name, value in standard.items())
+    return f"The standard had {parts}."
 
 
 def _stimulus(stimulus: Mapping[str, Any], label: Labeller) -> str:

@@ -168,7 +168,7 @@ class Moore2016ExcitationPattern(SignalModule):
             small = torch.finfo(torch.float32).tiny * 1e6
             spread, upper = (torch.where(m > small, m, 0.0).to(self.dtype) for m in (spread, upper))
         blocks = []
-        for block in upper.split(FILTERS, dim=1):
+        for block in torch.split(upper, FILTERS, dim=1):
             taken = block.amax(1).nonzero().flatten().tolist() or [0]
             blocks.append((slice(taken[0], taken[-1] + 1), block[taken[0] : taken[-1] + 1].contiguous()))
         return spread, blocks

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -245,8 +246,11 @@ class Noise(GatedStimulus):
 
         level_increment_db: float = Field(0.0, ge=-100, le=100, description="Level in dB added to the level.")
 
-    description: ClassVar[str] = "Gaussian or low-noise noise, broadband or band-limited: level discrimination"
+    description: ClassVar[str] = (
+        "Gaussian or low-noise noise, broadband or band-limited: threshold, level discrimination"
+    )
     tracked: ClassVar[Mapping[str, TrackedVariable]] = {
+        "level_db_spl": TrackedVariable("dB SPL", "Level (dB SPL)", -math.inf, -60.0, 120.0, -1),
         "level_increment_db": TrackedVariable("dB", "Level increment (dB)", 0.0, 0.0, 60.0, -1),
     }
 
