@@ -360,7 +360,7 @@ class _Checker:
             decision=decision,
             model=model,
             model_options=options,
-            audiogram=audiogram,
+            audiogram=audiogram if isinstance(audiogram, str | dict) else None,  # anything else is a problem already
             settings=settings.model_dump(),
         )
 
