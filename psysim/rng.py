@@ -100,6 +100,7 @@ class Purpose(IntEnum):
     INITIAL_WEIGHTS = 21  # weights of a network before training
     CROP = 22  # place of the excerpt of nerve activity that a network gets
     SPIKES = 23  # spikes of auditory-nerve fibres
+    TRAINING = 24  # parameters of the sounds that a network is trained with
 
 
 def _check_whole(name: str, value: Tensor, high: int) -> None:

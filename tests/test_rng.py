@@ -107,6 +107,7 @@ def test_frozen_values() -> None:
         "INITIAL_WEIGHTS": 21,
         "CROP": 22,
         "SPIKES": 23,
+        "TRAINING": 24,
     }
 
 

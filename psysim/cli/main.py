@@ -165,6 +165,22 @@ def report(
 
 
 @app.command()
+def train(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="TOML file of a training, or the name of a network of psysim's own.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the network, its log and its checkpoint.")],
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted training.")] = False,
+) -> None:
+    """Train a network that hears through the auditory nerve; it can then be an observer."""
+    check_option("--device", device, ("auto", "cpu", "cuda"))
+    from psysim.cli.train import train as run
+
+    run(recipe, out, device, resume)
+
+
+@app.command()
 def check(file: File, profile: Profile = None, overrides: Overrides = None) -> None:
     """Find every mistake of an experiment file; run nothing."""
     spec = _load(file, profile, overrides)
@@ -176,7 +192,7 @@ def check(file: File, profile: Profile = None, overrides: Overrides = None) -> N
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="models, stimuli, procedures, observers, experiments or human.")],
+    what: Annotated[str, typer.Argument(help="models, stimuli, procedures, observers, networks, experiments, human.")],
 ) -> None:
     """List what there is."""
     check_option("psysim list", what, tables.LISTS)

@@ -81,11 +81,27 @@ def _human() -> Rows:
     return rows
 
 
+def _networks() -> Rows:
+    import json
+
+    from psysim.evaluation.recipe import load_recipe
+    from psysim.models.phaselocknet import read_metadata
+    from psysim.observers.network import trained_networks, trained_path
+
+    rows = []
+    for name in trained_networks():
+        facts = json.loads(read_metadata(trained_path(name))["training"])
+        right = ", ".join(f"{head} {share:.2f}" for head, share in facts["test"]["accuracy"].items())
+        rows.append({"name": name, "what it says": load_recipe(trained_path(name, ".toml")).title, "correct": right})
+    return rows
+
+
 LISTS: dict[str, Callable[[], Rows]] = {
     "models": _registry_rows("psysim.models"),
     "stimuli": _registry_rows("psysim.stimuli"),
     "procedures": _registry_rows("psysim.procedures"),
     "observers": _registry_rows("psysim.observers"),
+    "networks": _networks,
     "experiments": _experiments,
     "human": _human,
 }

@@ -13,7 +13,7 @@ from psysim.experiments.spec import STANDARD, Problem, TaskSpec
 if TYPE_CHECKING:
     from psysim.stimuli.base import Stimulus
 
-__all__ = ["each_case", "each_factor", "standard_problems"]
+__all__ = ["each_case", "each_factor", "identification_problems", "standard_problems"]
 
 
 def each_case(
@@ -65,6 +65,32 @@ def standard_problems(
         else:
             problems += _refused(kind, name, value, keys[name])
     return problems
+
+
+def identification_problems(
+    task: TaskSpec, kind: type[Stimulus], stimulus: Mapping[str, Any], conditions: list[dict[str, Any]]
+) -> list[Problem]:
+    """Return the mistakes of an identification: a stimulus without labels, or with another number of them."""
+    from psysim.procedures.tasks_closed_set import Identification
+    from psysim.stimuli.labelled import LabelledStimulus
+
+    made = task.make()
+    if not isinstance(made, Identification):
+        return []
+    if not issubclass(kind, LabelledStimulus):
+        return [Problem("task.kind", "= 'identification' needs a stimulus with labels, as speech_in_noise.")]
+    sets = {kind().alternatives({**stimulus, **condition}) for condition in conditions}
+    if len(sets) > 1:
+        return [Problem("conditions", "must all have the same labels to be identified.")]
+    (alternatives,) = sets
+    if made.place is not None and made.place > len(alternatives):
+        return [Problem("task.place", f"= {made.place}, but the sounds have {len(alternatives)} labels.")]
+    asked = alternatives if made.place is None else alternatives[made.place - 1 : made.place]
+    sizes = sorted({len(names) for names in asked})
+    if sizes != [made.n_alternatives]:
+        number = " or ".join(map(str, sizes))
+        return [Problem("task.n_alternatives", f"= {made.n_alternatives}, but the sounds have {number} alternatives.")]
+    return []
 
 
 def _refused(kind: type[Stimulus], name: str, value: float, key: str) -> list[Problem]:

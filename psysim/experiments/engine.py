@@ -233,10 +233,11 @@ class _Run:
         condition = torch.as_tensor(local // n_tracks, device=self.device)
         track = torch.as_tensor(local % n_tracks, device=self.device)
         keys = sounds.keys(condition, track, torch.as_tensor(state.n_trials, dtype=torch.int64, device=self.device))
-        target = sounds.draw_target(keys)
         levels = torch.as_tensor(level, device=self.device)
+        place = sounds.place(keys)
+        target = sounds.draw_target(condition, levels, keys, place)
         intervals = sounds.make_intervals(condition, levels, target, keys) if observer.needs_sound else None
-        answer = observer.respond(Trial(intervals, condition, levels, target, keys, self.task))
+        answer = observer.respond(Trial(intervals, condition, levels, target, keys, self.task, place))
         choice, values = answer.choice.cpu().numpy(), answer.decision_variable.cpu().numpy()
         position = target.cpu().numpy()
         correct = self.task.correct(choice, position)

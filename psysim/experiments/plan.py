@@ -12,6 +12,7 @@ from psysim.experiments.devices import pick
 from psysim.experiments.engine import choose_batch, make_observer, make_procedure
 from psysim.experiments.sounds import Sounds
 from psysim.experiments.spec import ExperimentSpec
+from psysim.observers import Observer, Trial
 
 __all__ = ["ObserverPlan", "Plan", "expected_trials", "plan"]
 
@@ -82,6 +83,22 @@ def expected_trials(spec: ExperimentSpec, n_lanes: int = 200) -> float:
     return float(run_tracks(procedure, task, listener, n_lanes, seed=1).n_trials.mean())
 
 
+def _seconds_per_answer(observer: Observer, sounds: Sounds, probe: int) -> float:
+    """Return the time of one trial of an observer without a model of its own name."""
+    observer.prepare(sounds)
+    row = torch.zeros(probe, dtype=torch.int64, device=sounds.device)
+    level = torch.full(row.shape, sounds.start_level, dtype=torch.float64, device=sounds.device)
+    keys = sounds.keys(row, torch.arange(probe, device=sounds.device), row)
+    place = sounds.place(keys)
+    target = sounds.draw_target(row, level, keys, place)
+    start = 0.0
+    for _ in range(2):
+        start = time.perf_counter()
+        intervals = sounds.make_intervals(row, level, target, keys)
+        observer.respond(Trial(intervals, row, level, target, keys, sounds.task, place))
+    return (time.perf_counter() - start) / probe
+
+
 def plan(spec: ExperimentSpec, device: str | None = None, probe: int = 2) -> Plan:
     """Estimate what a run would cost; the sound of ``probe`` trials is generated and modelled to time it."""
     device = pick(device or spec.engine.device)
@@ -102,6 +119,8 @@ def plan(spec: ExperimentSpec, device: str | None = None, probe: int = 2) -> Pla
                 with torch.no_grad():
                     observer.model.represent(sounds.reference(torch.zeros_like(token), token))
                 per_trial = (time.perf_counter() - start) / probe
+        elif observer.needs_sound:
+            per_trial = _seconds_per_answer(observer, sounds, probe)
         batch = choose_batch(spec, sounds.n_samples, device)
         parts.append(ObserverPlan(described.name, batch, per_trial, per_trial * trials * tracks))
     sound_s = trials * tracks * len(spec.observers) * spec.task.make().n_intervals * duration_s

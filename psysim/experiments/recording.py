@@ -144,12 +144,14 @@ def build_dataset(
 
     tracked = stimuli.get(spec.stimulus_kind).tracked[spec.tracks]
     n_trials = int(records["trial"].max(initial=-1)) + 1
+    task = spec.task.make()
+    labels = {"n_labels": task.n_alternatives} if task.identifies else {}
     dataset = empty_dataset(
         conditions={name: [c[name] for c in spec.conditions] for name in spec.factors},
         observers=[o.name for o in spec.observers],
         n_tracks=spec.run.n_tracks,
         n_trials=max(n_trials, 1),
-        n_intervals=spec.task.make().n_intervals,
+        n_intervals=task.n_intervals,
         level_unit=tracked.unit,
         level_long_name=tracked.label,
         attrs={
@@ -159,6 +161,7 @@ def build_dataset(
             "complete": int(complete),
             "tracked_variable": spec.tracks,
             "target_proportion": float(procedure.target_proportion),
+            **labels,
         },
     )
     dataset = fill(dataset, records)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -12,9 +12,10 @@ from torch import Tensor
 from psysim.errors import SpecError
 from psysim.experiments.spec import STANDARD, ExperimentSpec
 from psysim.procedures import registry as procedures
+from psysim.procedures.tasks_closed_set import Identification
 from psysim.rng import TRAINING_TRIAL_BASE, Keys, Purpose, uniform
+from psysim.stimuli import LabelledStimulus, round_samples
 from psysim.stimuli import registry as stimuli
-from psysim.stimuli import round_samples
 
 __all__ = ["Sounds"]
 
@@ -117,6 +118,17 @@ class Sounds:
         rove_db: Tensor | None,
         chosen: Mapping[str, Any],
     ) -> Tensor:
+        parameters = self._parameters(condition, level, is_target, chosen)
+        sound = self._stimulus.generate(parameters, keys, self.fs, self.dtype)
+        if rove_db is not None:
+            sound = sound * (10 ** (rove_db / 20)).to(sound.dtype)[:, None]
+        missing = self.n_samples - sound.shape[-1]
+        return torch.nn.functional.pad(sound, (0, missing)) if missing > 0 else sound
+
+    def _parameters(
+        self, condition: Tensor, level: Tensor, is_target: Tensor, chosen: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the parameters of the stimulus for conditions (K,) with the same options ``chosen``."""
         parameters: dict[str, Any] = {**self.spec.stimulus, **chosen}
         columns = {name: column[condition] for name, column in self._numeric.items()}
         parameters |= {name: column for name, column in columns.items() if not name.startswith(STANDARD)}
@@ -124,11 +136,7 @@ class Sounds:
         for name, value in self._in_reference(columns).items():
             own = torch.as_tensor(parameters[name], dtype=torch.float64, device=self.device)
             parameters[name] = torch.where(is_target, own, value)
-        sound = self._stimulus.generate(parameters, keys, self.fs, self.dtype)
-        if rove_db is not None:
-            sound = sound * (10 ** (rove_db / 20)).to(sound.dtype)[:, None]
-        missing = self.n_samples - sound.shape[-1]
-        return torch.nn.functional.pad(sound, (0, missing)) if missing > 0 else sound
+        return parameters
 
     def _in_reference(self, columns: Mapping[str, Tensor]) -> dict[str, Any]:
         """Return the parameters that differ in the reference: those of the standard, or what the stimulus says."""
@@ -182,10 +190,49 @@ class Sounds:
         zero = torch.zeros_like(keys.condition)
         return keys.replace(track=zero, trial=zero, interval=zero)
 
-    def draw_target(self, keys: Keys) -> Tensor:
-        """Return the target's code (B,): its interval, or "no target" in some yes/no trials; see the task."""
+    def place(self, keys: Keys) -> Tensor | None:
+        """Return the place of the label that is asked for in trials with ``keys`` (B, I), from 0; None if none is."""
+        if not isinstance(self.task, Identification):
+            return None
+        if self.task.place is not None:
+            return torch.full(keys.shape[:1], self.task.place - 1, device=self.device)
+        n_places = len(self.alternatives())
+        return (uniform(keys[:, 0], Purpose.TARGET, 1)[..., 0] * n_places).to(torch.int64)
+
+    def alternatives(self) -> tuple[tuple[str, ...], ...]:
+        """Return the labels of each place of the sounds: those of the first condition, all have the same."""
+        stimulus = cast(LabelledStimulus, self._stimulus)
+        return stimulus.alternatives({**self.spec.stimulus, **self.spec.conditions[0]})
+
+    def draw_target(self, condition: Tensor, level: Tensor, keys: Keys, place: Tensor | None = None) -> Tensor:
+        """Return the target's code (B,): its interval, "no target" in some yes/no trials, or the label; see the task.
+
+        Parameters
+        ----------
+        condition, level : Tensor (B,)
+        keys : Keys (B, I)
+        place : Tensor (B,), optional
+            From `place`.
+        """
+        if place is not None:
+            return self._labels(condition, level, keys).gather(1, place[:, None])[:, 0]
         draw = uniform(keys[:, 0], Purpose.TARGET, 1)[..., 0]
         return torch.as_tensor(self.task.draw_target(draw.cpu().numpy()), device=self.device)
+
+    def _labels(self, condition: Tensor, level: Tensor, keys: Keys) -> Tensor:
+        """Return the labels (B, C) of the sounds of trials."""
+        stimulus = cast(LabelledStimulus, self._stimulus)
+        names = self._noise_keys(keys)[:, 0]
+        labels: Tensor | None = None
+        for chosen, members in self._groups:
+            rows = torch.isin(condition, members).nonzero()[:, 0]
+            if len(rows):
+                every = torch.ones_like(rows, dtype=torch.bool)
+                found = stimulus.labels(self._parameters(condition[rows], level[rows], every, chosen), names[rows])
+                labels = found.new_empty(len(condition), found.shape[1]) if labels is None else labels
+                labels[rows] = found
+        assert labels is not None
+        return labels
 
     def make_intervals(self, condition: Tensor, level: Tensor, target: Tensor, keys: Keys) -> Tensor:
         """Return the sounds of trials.
@@ -202,14 +249,14 @@ class Sounds:
         """
         n_rows, n_intervals = keys.shape
         position = torch.arange(n_intervals, device=self.device)[None, :]
-        is_target = (position == target[:, None]).reshape(-1)
+        is_target = (self.task.identifies | (position == target[:, None])).reshape(-1)
         flat, levels = (x[:, None].expand(n_rows, n_intervals).reshape(-1) for x in (condition, level))
         sounds = self.generate(flat, levels, is_target, self._noise_keys(keys).flatten(), self._rove(keys))
         return sounds.reshape(n_rows, n_intervals, -1)
 
     def one_interval(self, condition: Tensor, level: Tensor, target: Tensor, keys: Keys, place: int) -> Tensor:
         """Return the sounds (B, T) of the interval ``place`` of trials, the same as `make_intervals` gives there."""
-        one, is_target = keys[:, place], target == place
+        one, is_target = keys[:, place], self.task.identifies | (target == place)
         rove = self._rove(keys)
         if rove is not None:
             rove = rove.reshape(keys.shape)[:, place]

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pydantic
 
-from psysim.errors import PsysimError, PsysimWarning, did_you_mean
-from psysim.experiments.conditions import each_case, each_factor, standard_problems
+from psysim.errors import PsysimError, did_you_mean
+from psysim.experiments.conditions import each_case, each_factor, identification_problems, standard_problems
 from psysim.experiments.messages import pydantic_problems, show, unknown_key
+from psysim.experiments.observer_checks import checked_observers
 from psysim.experiments.spec import (
     STANDARD,
     EngineSettings,
     ExperimentSpec,
-    ObserverSpec,
     Problem,
     RunSettings,
     SpecProblems,
@@ -315,87 +314,6 @@ class _Checker:
                 "target, or a task with more alternatives.",
             )
 
-    def observers(self, fs: float) -> tuple[ObserverSpec, ...]:
-        entries = self.tables.get("observers", [])
-        if not isinstance(entries, list) or not entries or not all(isinstance(e, dict) for e in entries):
-            if "observers" in self.tables:
-                self.add("observers", "must be one or more tables, each written [[observers]].")
-            return ()
-        found = [self.observer(i, dict(entry), fs) for i, entry in enumerate(entries)]
-        names = [o.name for o in found if o is not None]
-        for name in sorted({n for n in names if names.count(n) > 1}):
-            self.add("observers", f"two observers are named '{name}': give each a name of its own (name = \"...\").")
-        return tuple(o for o in found if o is not None)
-
-    def observer(self, i: int, entry: dict[str, Any], fs: float) -> ObserverSpec | None:
-        key = f"observers[{i}]"
-        registry = self.registries["observer"]
-        decision, model = entry.pop("decision", None), entry.pop("model", None)
-        name, options = entry.pop("name", None), entry.pop("model_options", {})
-        audiogram = entry.pop("audiogram", None)
-        if decision is None:
-            self.add(f"{key}.decision", f"is missing. Known: {', '.join(registry.names())}.")
-            return None
-        if decision not in registry:
-            hint = did_you_mean(decision, registry.names())
-            known = ", ".join(registry.names())
-            self.add(f"{key}.decision", f"= {show(decision)} is not known. Known: {known}.{hint}")
-            return None
-        kind = registry.get(decision)
-        settings = self.settings(kind.Settings, entry, key)
-        if not isinstance(options, dict):
-            self.add(f"{key}.model_options", "must be a table of the model's arguments.")
-            options = {}
-        if kind.needs_model:
-            self.model(key, model, options, fs, audiogram)
-        elif model is not None:
-            self.add(f"{key}.model", f"{decision} uses no model: remove this key.")
-        elif audiogram is not None:
-            self.add(f"{key}.audiogram", f"{decision} uses no model: remove this key.")
-        name = name or (model if kind.needs_model else decision)
-        if settings is None or not isinstance(name, str):
-            return None
-        return ObserverSpec(
-            name=name,
-            decision=decision,
-            model=model,
-            model_options=options,
-            audiogram=audiogram if isinstance(audiogram, str | dict) else None,  # anything else is a problem already
-            settings=settings.model_dump(),
-        )
-
-    def model(self, key: str, name: object, options: dict[str, Any], fs: float, audiogram: object) -> None:
-        from psysim.hearing import as_audiogram, hearing_loss_options
-        from psysim.models import registry
-
-        known = ", ".join(registry.names())
-        if name is None:
-            self.add(f"{key}.model", f"is missing. Known: {known}.")
-        elif name not in registry:
-            hint = did_you_mean(name, registry.names())
-            self.add(f"{key}.model", f"= {show(name)} is not known. Known: {known}.{hint}")
-        else:
-            import inspect
-
-            kind = registry.get(str(name))
-            allowed = [p for p in inspect.signature(kind).parameters if p not in ("fs", "learnable", "return_stages")]
-            unknown = [option for option in options if option not in allowed]
-            for option in unknown:
-                self.add(f"{key}.model_options.{option}", unknown_key(option, allowed))
-            if not unknown:
-                try:
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("error", PsysimWarning)  # what a library user may want, a run may not
-                        model = kind(fs=fs, **options)
-                except (PsysimError, PsysimWarning, TypeError, ValueError) as error:
-                    self.add(f"{key}.model_options", str(error))
-                    return
-                if audiogram is not None:
-                    try:
-                        hearing_loss_options(str(name), model, as_audiogram(audiogram))
-                    except PsysimError as error:
-                        self.add(f"{key}.audiogram", str(error))
-
     @property
     def registries(self) -> dict[str, Any]:
         from psysim.observers import registry as observers
@@ -446,7 +364,9 @@ def validate(tables: dict[str, Any], source: str, folder: Path) -> ExperimentSpe
     ]
     if not check.problems:
         check.comparison(human, [*fields, *factors], conditions)
-    observers = check.observers(run.fs)
+        assert kind is not None
+        check.problems += identification_problems(task, kind, stimulus, conditions)
+    observers = checked_observers(check, run.fs, task)
     if check.problems:
         raise SpecProblems(source, check.problems)
     spec = ExperimentSpec(

@@ -13,6 +13,7 @@ from psysim.observers.casp_stage import (
 from psysim.observers.decision_variable import DecisionVariable
 from psysim.observers.king2019 import King2019Observer
 from psysim.observers.loudness import LoudnessObserver
+from psysim.observers.network import NetworkObserver
 from psysim.observers.optimal_detector import OptimalDetector
 from psysim.observers.simulated import SimulatedListener
 from psysim.observers.two_templates import TwoTemplates, two_template_correlations, two_template_gain
@@ -22,6 +23,7 @@ __all__ = [
     "DecisionVariable",
     "King2019Observer",
     "LoudnessObserver",
+    "NetworkObserver",
     "Observer",
     "ObserverSettings",
     "OptimalDetector",

@@ -39,6 +39,7 @@ registry: Registry[type[Observer]] = Registry(
             "two_templates",
             "decision_variable",
             "loudness",
+            "network",
         )
     ),
 )
@@ -116,6 +117,8 @@ class Trial:
         Random-number keys of the intervals.
     task : Task
         What is asked.
+    place : Tensor (B,) or None
+        Place of the label that is asked for, from 0; None unless the task is to identify a label.
     """
 
     intervals: Tensor | None
@@ -124,6 +127,7 @@ class Trial:
     target: Tensor
     keys: Keys
     task: Task
+    place: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,8 @@ class Response:
     Attributes
     ----------
     choice : Tensor (B,)
-        Chosen interval; in a one-interval (yes/no) task 1 means "yes, the target was there" and 0 means "no".
+        Chosen interval; in a one-interval (yes/no) task 1 means "yes, the target was there" and 0 means "no"; in an
+        identification the number of the label.
     decision_variable : Tensor (B, I)
         The numbers that were compared, internal noise included.
     """
@@ -156,6 +161,8 @@ class Observer(ABC):
     Settings: ClassVar[type[ObserverSettings]] = ObserverSettings
     needs_model: ClassVar[bool] = True
     needs_sound: ClassVar[bool] = True
+    identifies: ClassVar[bool] = False
+    """Whether it can name labels of a sound, as words (task "identification")."""
     description: ClassVar[str] = ""
 
     def __init__(self, settings: ObserverSettings, model: Model | None = None) -> None:
@@ -255,6 +262,8 @@ class Observer(ABC):
 
     @staticmethod
     def _largest_wins(samples: DecisionSamples, task: Task) -> tuple[Tensor, Tensor]:
+        if task.identifies:
+            raise SpecError("The proportion of labels named correctly cannot be predicted: run adaptive tracks.")
         if task.n_intervals == 1:
             return yes_no(samples, float(getattr(task, "p_target", 0.5)))
         return forced_choice(samples, task.n_alternatives)

@@ -47,6 +47,7 @@ class SimulatedListener(Observer):
 
     needs_model = False
     needs_sound = False
+    identifies = True
     description = "a listener with a given psychometric function (no sound, no model)"
     settings: SimulatedListener.Settings
 

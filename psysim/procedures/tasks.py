@@ -55,6 +55,8 @@ class Task(ABC):
     description: ClassVar[str]
     in_experiments: ClassVar[bool] = True
     """Whether experiments can present it: one target among references, or one interval with or without it."""
+    identifies: ClassVar[bool] = False
+    """Whether the answer is a label of the sound, as a word, and not an interval."""
     has_standard: ClassVar[bool] = False
     """Whether the target is compared with a standard of its own parameters, the ``[standard]`` of an experiment."""
 

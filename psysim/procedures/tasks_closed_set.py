@@ -17,6 +17,13 @@ __all__ = ["Identification", "category_levels", "confusion_matrix", "transmitted
 
 class _IdentificationSettings(TaskSettings):
     n_alternatives: int = Field(ge=2, le=M_MAX, description="size of the set: words, places, ...")
+    place: int | None = Field(
+        default=None,
+        ge=1,
+        le=255,
+        description="number of the label that is asked for, from 1 (of a word in the sentence); none: one at random in "
+        "every trial",
+    )
 
 
 @register("identification")
@@ -24,12 +31,14 @@ class Identification(ChoiceTask):
     """Identification: which of a closed set was it? Target and response are numbers of the set, from 0.
 
     d' is that of equally distinct (orthogonal) alternatives, where the largest of independent likelihoods wins: the
-    integral of m-alternative forced choice.
+    integral of m-alternative forced choice. In experiments the stimulus has the labels (`LabelledStimulus`); each place
+    of it that may be asked for has ``n_alternatives``.
 
     Parameters
     ----------
     **settings
         ``n_alternatives`` : int, at least 2.
+        ``place`` : int from 1, optional: which label of the sound is asked for; default: one at random in every trial.
 
     Examples
     --------
@@ -41,9 +50,14 @@ class Identification(ChoiceTask):
     """
 
     description: ClassVar[str] = "identification in a closed set"
-    in_experiments: ClassVar[bool] = False
+    identifies: ClassVar[bool] = True
     Settings = _IdentificationSettings
     n_intervals = 1
+
+    @property
+    def place(self) -> int | None:
+        """Number of the label that is asked for, from 1; None: any."""
+        return cast(_IdentificationSettings, self.settings).place
 
     @property
     def n_alternatives(self) -> int:

@@ -148,13 +148,15 @@ def _value_problems(ds: xr.Dataset) -> list[str]:
     run = ~np.isnan(v["level"])
     none = {name: v[name] == FILL[name] for name in ("response", "target_interval", "correct", "reversal")}
     lowest = -2 if n_intervals == 1 else 0
+    n_labels = int(ds.attrs.get("n_labels", 0))  # where labels are identified, they stand in place of intervals
+    n_targets, n_answers = n_labels or n_intervals, n_labels or max(n_intervals, 2)
     rules = [
         ("n_trials differs from the number of trials with a level", run.sum(-1) != v["n_trials"]),
         ("level has a gap: trials must be filled from trial 0", ~run[..., :-1] & run[..., 1:]),
-        ("response outside the intervals", (v["response"] < -1) | (v["response"] >= max(n_intervals, 2))),
+        ("response outside the intervals", (v["response"] < -1) | (v["response"] >= n_answers)),
         (
             "target_interval outside the intervals",
-            run & ((v["target_interval"] < lowest) | (v["target_interval"] >= n_intervals) | none["target_interval"]),
+            run & ((v["target_interval"] < lowest) | (v["target_interval"] >= n_targets) | none["target_interval"]),
         ),
         ("correct is not -1, 0 or 1", ~np.isin(v["correct"], (-1, 0, 1))),
         ("reversal is not 0 or 1", ~np.isin(v["reversal"], (0, 1))),

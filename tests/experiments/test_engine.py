@@ -226,8 +226,9 @@ def test_target_positions_are_uniform() -> None:
     spec = loads(SIMULATED)
     sounds = Sounds(spec)
     n = 10_000
-    keys = sounds.keys(torch.zeros(n, dtype=torch.int64), torch.zeros(n, dtype=torch.int64), torch.arange(n))
-    counts = np.bincount(sounds.draw_target(keys).numpy(), minlength=3)
+    zero = torch.zeros(n, dtype=torch.int64)
+    keys = sounds.keys(zero, zero, torch.arange(n))
+    counts = np.bincount(sounds.draw_target(zero, zero.double(), keys).numpy(), minlength=3)
     assert ((counts - n / 3) ** 2 / (n / 3)).sum() < 13.8  # chi-square, 2 degrees of freedom, p = 0.001
 
 

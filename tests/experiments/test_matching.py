@@ -79,9 +79,10 @@ def test_the_standard_has_its_own_parameters_and_the_variable_sound_those_of_the
     condition = torch.arange(4).repeat(8)
     track = torch.arange(32)
     keys = sounds.keys(condition, track, torch.zeros(32, dtype=torch.int64))
-    target = sounds.draw_target(keys)
+    levels = torch.full((32,), 50.0, dtype=torch.float64)
+    target = sounds.draw_target(condition, levels, keys)
     assert set(target.tolist()) == ({0, 1} if order == "random" else {1})
-    trials = sounds.make_intervals(condition, torch.full((32,), 50.0, dtype=torch.float64), target, keys)
+    trials = sounds.make_intervals(condition, levels, target, keys)
     for c, place, (first, second) in zip(condition, target, trials, strict=True):
         variable, standard = (second, first) if place else (first, second)
         assert level_db_spl(variable) == pytest.approx(50.0, abs=0.05)

@@ -5,6 +5,7 @@ from psysim.models.phaselocknet.config import Configuration, published_config
 from psysim.models.phaselocknet.labels import LOCATION_HEAD, allowed_locations, label_of, location_of, read_labels
 from psysim.models.phaselocknet.layers import NORMALISATIONS, Normalisation
 from psysim.models.phaselocknet.model import PhaseLockNet
+from psysim.models.phaselocknet.nerve import make_nerve
 from psysim.models.phaselocknet.network import Network, choose
 from psysim.models.phaselocknet.readout import (
     SpeechReceptionFit,
@@ -48,6 +49,7 @@ __all__ = [
     "label_of",
     "load_weights",
     "location_of",
+    "make_nerve",
     "masked_argmax",
     "minimum_audible_angle",
     "normalised_rmse",

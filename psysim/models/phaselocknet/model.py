@@ -186,8 +186,15 @@ class PhaseLockNet(SignalModule):
         model.name = path.stem if path.suffix == ".safetensors" else path.resolve().name
         return model
 
-    def save(self, path: str | Path) -> Path:
+    def save(self, path: str | Path, metadata: Mapping[str, str] | None = None) -> Path:
         """Write weights, descriptions, label sets and options of the nerve as one safetensors file, which `load` reads.
+
+        Parameters
+        ----------
+        path : path
+            A name ending in ``.safetensors`` that does not exist.
+        metadata : mapping of str to str, optional
+            More texts to keep in the file; see `read_metadata`.
 
         Raises
         ------
@@ -203,7 +210,7 @@ class PhaseLockNet(SignalModule):
             "normalisation": json.dumps(preset),
             "nerve_options": json.dumps(self.nerve_options),
         }
-        return save_weights(network, path, texts)
+        return save_weights(network, path, {**(metadata or {}), **texts})
 
     def fingerprint(self) -> str:
         """Return a checksum of everything that the logits depend on: weights, descriptions, options of the nerve."""

@@ -1,0 +1,106 @@
+"""What an experiment file says of its observers: decision, model, options, audiogram."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from psysim.errors import PsysimError, PsysimWarning, did_you_mean
+from psysim.experiments.messages import show, unknown_key
+from psysim.experiments.spec import ObserverSpec, TaskSpec
+
+if TYPE_CHECKING:
+    from psysim.experiments.validation import _Checker
+
+__all__ = ["checked_observers"]
+
+
+def checked_observers(check: _Checker, fs: float, task: TaskSpec) -> tuple[ObserverSpec, ...]:
+    """Return the observers of a description whose other parts are checked; add what is wrong to its problems."""
+    entries = check.tables.get("observers", [])
+    if not isinstance(entries, list) or not entries or not all(isinstance(e, dict) for e in entries):
+        if "observers" in check.tables:
+            check.add("observers", "must be one or more tables, each written [[observers]].")
+        return ()
+    found = [_observer(check, i, dict(entry), fs) for i, entry in enumerate(entries)]
+    if not check.problems and task.make().identifies:
+        for i, observer in enumerate(found):
+            if observer is not None and not check.registries["observer"].get(observer.decision).identifies:
+                check.add(f"observers[{i}].decision", f"= '{observer.decision}' cannot name what it hears.")
+    names = [o.name for o in found if o is not None]
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        check.add("observers", f"two observers are named '{name}': give each a name of its own (name = \"...\").")
+    return tuple(o for o in found if o is not None)
+
+
+def _observer(check: _Checker, i: int, entry: dict[str, Any], fs: float) -> ObserverSpec | None:
+    key = f"observers[{i}]"
+    registry = check.registries["observer"]
+    decision, model = entry.pop("decision", None), entry.pop("model", None)
+    name, options = entry.pop("name", None), entry.pop("model_options", {})
+    audiogram = entry.pop("audiogram", None)
+    if decision is None:
+        check.add(f"{key}.decision", f"is missing. Known: {', '.join(registry.names())}.")
+        return None
+    if decision not in registry:
+        hint = did_you_mean(decision, registry.names())
+        known = ", ".join(registry.names())
+        check.add(f"{key}.decision", f"= {show(decision)} is not known. Known: {known}.{hint}")
+        return None
+    kind = registry.get(decision)
+    if isinstance(entry.get("path"), str):
+        entry["path"] = str(check.folder / entry["path"])
+    settings = check.settings(kind.Settings, entry, key)
+    if not isinstance(options, dict):
+        check.add(f"{key}.model_options", "must be a table of the model's arguments.")
+        options = {}
+    if kind.needs_model:
+        _model(check, key, model, options, fs, audiogram)
+    elif model is not None:
+        check.add(f"{key}.model", f"{decision} uses no model: remove this key.")
+    elif audiogram is not None:
+        check.add(f"{key}.audiogram", f"{decision} uses no model: remove this key.")
+    name = name or (model if kind.needs_model else decision)
+    if settings is None or not isinstance(name, str):
+        return None
+    return ObserverSpec(
+        name=name,
+        decision=decision,
+        model=model,
+        model_options=options,
+        audiogram=audiogram if isinstance(audiogram, str | dict) else None,  # anything else is a problem already
+        settings=settings.model_dump(),
+    )
+
+
+def _model(check: _Checker, key: str, name: object, options: dict[str, Any], fs: float, audiogram: object) -> None:
+    from psysim.hearing import as_audiogram, hearing_loss_options
+    from psysim.models import registry
+
+    known = ", ".join(registry.names())
+    if name is None:
+        check.add(f"{key}.model", f"is missing. Known: {known}.")
+    elif name not in registry:
+        hint = did_you_mean(name, registry.names())
+        check.add(f"{key}.model", f"= {show(name)} is not known. Known: {known}.{hint}")
+    else:
+        import inspect
+
+        kind = registry.get(str(name))
+        allowed = [p for p in inspect.signature(kind).parameters if p not in ("fs", "learnable", "return_stages")]
+        unknown = [option for option in options if option not in allowed]
+        for option in unknown:
+            check.add(f"{key}.model_options.{option}", unknown_key(option, allowed))
+        if not unknown:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error", PsysimWarning)  # what a library user may want, a run may not
+                    model = kind(fs=fs, **options)
+            except (PsysimError, PsysimWarning, TypeError, ValueError) as error:
+                check.add(f"{key}.model_options", str(error))
+                return
+            if audiogram is not None:
+                try:
+                    hearing_loss_options(str(name), model, as_audiogram(audiogram))
+                except PsysimError as error:
+                    check.add(f"{key}.audiogram", str(error))
