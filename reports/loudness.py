@@ -1,9 +1,10 @@
-"""Draw what the loudness model of 2016 says, beside the standards: contours, growth, thresholds, summation, time, ears.
+"""Draw what the loudness model of 2016 says, beside the standards.
 
     python reports/loudness.py [FOLDER]
 
-writes loudness.png and loudness.csv (every point drawn) into FOLDER (default: reports) and prints the distances from
-the standards. All sounds are heard by both ears in the free field, but for the panel on one ear and two. Half a minute.
+draws contours, growth, thresholds, categories, summation, time and ears into FOLDER/loudness.png (default: reports),
+writes every point drawn to loudness.csv and prints the distances from the standards. All sounds are heard by both ears
+in the free field, but for the panel on one ear and two. A minute on two cores.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from psysim import human
+from psysim.evaluation import CATEGORIES, scale_loudness
 from psysim.hearing import loudness_losses, match_loudness, standard_audiogram
 from psysim.models import Moore2016
+from psysim.observers import LoudnessObserver
 
 FS = 32000
 STEADY = 220  # ms: the short-term loudness is at its end
@@ -236,16 +239,34 @@ def ears(ax: Axes, model: Moore2016) -> None:
     print(f"both ears over one: {float(ratio.min()):.3f} to {float(ratio.max()):.3f}")
 
 
+def scaling(ax: Axes) -> None:
+    """Judgements of 1 kHz on the categorical scale: normal hearing, and standard audiograms."""
+    level = np.arange(0.0, 116.0, 5.0)
+    for hearing, style in zip(HEARING, ("C0o-", "C1s-", "C3^-"), strict=True):
+        observer = LoudnessObserver(LoudnessObserver.Settings(), listener(hearing))
+        observer.calibrate()
+        found = scale_loudness(observer, lambda db: tones(torch.full_like(db, 1000.0), db, 0.5)[:, 0], level)
+        label = f"{hearing} hearing" if hearing == "normal" else f"audiogram {hearing}"
+        ax.plot(level, found.categorical_units, style, ms=3, lw=1.2, label=label)
+        note("scaling", hearing, level, found.categorical_units)
+    marks = [(5 * k, text) for k, text in enumerate(CATEGORIES) if not text.startswith("between")]
+    ax.set_yticks([unit for unit, _ in marks], [f"{text}  {unit}" for unit, text in marks], fontsize=7)
+    ax.set(xlabel="Level of 1 kHz (dB SPL)", ylabel="Judgement (CU)", title="Categorical scaling")
+    ax.legend(fontsize=7, loc="upper left")
+
+
 def main(folder: Path) -> None:
-    """Draw the six panels."""
+    """Draw the panels."""
     model = listener("normal")
-    figure, axes = plt.subplots(2, 3, figsize=(14.5, 8.6), layout="constrained")
+    figure, axes = plt.subplots(2, 4, figsize=(19.0, 8.6), layout="constrained")
     contours(axes[0, 0], model)
     growth(axes[0, 1])
     thresholds(axes[0, 2])
+    scaling(axes[0, 3])
     summation(axes[1, 0], model)
     integration(axes[1, 1], model)
     ears(axes[1, 2], model)
+    axes[1, 3].set_axis_off()
     for ax in axes.flat:
         ax.grid(alpha=0.3)
         if ax.get_xscale() == "log":

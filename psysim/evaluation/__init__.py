@@ -4,15 +4,33 @@ Statistics only; figures are in `psysim.reports`.
 """
 
 from psysim.evaluation.compare import compare, deviation_statistics, match_points
+from psysim.evaluation.loudness_scaling import CATEGORIES, LoudnessScaling, category_boundaries, scale_loudness
+from psysim.evaluation.published import published_predictions
+from psysim.evaluation.scoreboard import observer_table, scoreboard, scoreboard_details, scoreboard_matrix
+from psysim.evaluation.suite import Suite, SuiteRun, load_suite, open_suite, run_suite
 from psysim.evaluation.tmtf import LowpassFit, bootstrap_lowpass, fit_lowpass, fit_tmtf, lowpass_db
 
 __all__ = [
+    "CATEGORIES",
+    "LoudnessScaling",
     "LowpassFit",
+    "Suite",
+    "SuiteRun",
     "bootstrap_lowpass",
+    "category_boundaries",
     "compare",
     "deviation_statistics",
     "fit_lowpass",
     "fit_tmtf",
+    "load_suite",
     "lowpass_db",
     "match_points",
+    "observer_table",
+    "open_suite",
+    "published_predictions",
+    "run_suite",
+    "scale_loudness",
+    "scoreboard",
+    "scoreboard_details",
+    "scoreboard_matrix",
 ]

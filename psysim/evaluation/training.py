@@ -21,12 +21,15 @@ from psysim.errors import NumericsError, StoreError
 from psysim.evaluation.recipe import Recipe
 from psysim.evaluation.training_sounds import TrainingExamples
 from psysim.models.phaselocknet import PhaseLockNet
+from psysim.models.phaselocknet.layers import BatchNorm
 from psysim.results.files import write_atomically
 
 __all__ = ["TrainingProgress", "make_model", "score_model", "train"]
 
 CHECKPOINT, MODEL, LOG, RECIPE = "checkpoint.pt", "model.safetensors", "log.csv", "recipe.toml"
 WARM_UP = 0.05
+SETTLING = 512
+"""Sounds from which running statistics are taken."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,31 @@ class _Training:
             return (self.step + 1) / (WARM_UP * self.settings.n_steps + 1)
         return 0.5 * (1.0 + math.cos(math.pi * (done - WARM_UP) / (1.0 - WARM_UP)))
 
+    def _settle(self) -> None:
+        """Set the running statistics of all batch normalisations to those of training sounds, without dropout.
+
+        The averages collected while the weights changed, with units left out, are those of other networks: with them a
+        network can do far worse than while it is trained.
+        """
+        network = self.model.network.eval()
+        layers = [module for module in network.modules() if isinstance(module, BatchNorm)]
+        kept = [layer.momentum for layer in layers]
+        for layer in layers:
+            layer.train()
+        batches = -(-SETTLING // self.settings.batch) if layers else 0
+        with torch.no_grad():
+            for k in range(batches):
+                for layer in layers:
+                    layer.momentum = 1.0 / (k + 1)
+                number = torch.arange(k * self.settings.batch, (k + 1) * self.settings.batch, device=self.device)
+                sounds, _, keys = self.examples.make("training", number)
+                network(self.model.activity(sounds, keys))
+        for layer, momentum in zip(layers, kept, strict=True):
+            layer.momentum = momentum
+        network.eval()
+
     def _validate(self, loss: float) -> None:
+        self._settle()
         result = score_model(self.model, self.recipe, "validation", self.settings.n_validation, self.device)
         row = {"step": float(self.step), "loss": loss, "validation_loss": result["loss"]}
         self.rows.append(row | {f"accuracy_{name}": value for name, value in result["accuracy"].items()})

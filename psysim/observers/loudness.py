@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any, Literal, Protocol, cast
 
+import numpy as np
 import pydantic
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from psysim.errors import CalibrationError, SpecError
@@ -134,6 +137,24 @@ class LoudnessObserver(Observer):
         if math.isnan(self.threshold_sone):
             tone = IntensityTask(level_db_spl=THRESHOLD_DB_SPL, duration_s=1.0)
             self.threshold_sone = float(self._of_normal_hearing(tone, [tone.level_db_spl]))
+
+    def loudness_of(self, sound: Callable[[Tensor], Tensor], level_db: ArrayLike) -> NDArray[np.float64]:
+        """Return the loudness (L,) that the listener hears at each level, sone, without internal noise.
+
+        Parameters
+        ----------
+        sound : callable
+            Levels (L,) in dB, float64, to sounds (L, T) in pascal.
+        level_db : array_like (L,)
+        """
+        levels = torch.as_tensor(np.asarray(level_db, dtype=np.float64))
+        with torch.no_grad():
+            found = self._maximum(sound(levels).to(self.model.device, self.model.dtype), self.model)
+        return np.asarray(found.cpu().numpy())
+
+    def loudness_of_tone(self, level_db_spl: float) -> float:
+        """Return the loudness of a 1-kHz tone of 1 s for normal hearing in the free field, sone."""
+        return float(self._of_normal_hearing(IntensityTask(level_db_spl=level_db_spl, duration_s=1.0), [level_db_spl]))
 
     def _of_normal_hearing(self, task: IntensityTask, level_db_spl: list[float]) -> Tensor:
         """Return the loudness (K,) of a tone for normal hearing in the free field, sone."""
