@@ -1,6 +1,7 @@
 # make demo   set up, run experiments/demo_tmtf.toml, render its report
 # make test   set up, run the tests        make lint      ruff, mypy, import contracts
-# make science  thresholds against human data (minutes)   make bench / bench-peers  timings
+# make science  every experiment in its quick profile, thresholds against human data; prints the total time
+# make bench / bench-peers  timings
 # make docs   build the documentation site into site/
 PYTHON ?= python3
 VENV ?= .venv
@@ -31,6 +32,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 science: $(VENV)/.installed-test
+	$(BIN)/psysim suite experiments/*.toml --profile quick --out runs/science --resume
 	$(BIN)/python -m pytest -m science
 
 bench: $(VENV)/.installed-test

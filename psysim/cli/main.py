@@ -1,4 +1,4 @@
-"""The psysim command: run, predict, design, report, check, list, info, export, human, phaselocknet, ..."""
+"""The psysim command: run, predict, design, report, compare, suite, check, list, info, export, human, ..."""
 
 from __future__ import annotations
 
@@ -162,6 +162,45 @@ def report(
 
     page = render(open_result(_existing(result)), out or result.with_suffix(".html"), human=human or None)
     typer.echo(f"Report: {page}")
+
+
+@app.command()
+def compare(
+    results: Annotated[list[Path], typer.Argument(metavar="RESULT...", help="Results: .zarr folders or .nc files.")],
+    data: Annotated[
+        list[str] | None, typer.Option(help="Human data set, in place of those that the experiments name; repeatable.")
+    ] = None,
+    table: Annotated[bool, typer.Option("--table", help="The matrix of observers and experiments.")] = False,
+    value: Annotated[
+        str, typer.Option(help="What it holds: rmse, bias, pearson_r, variance_explained or rmse_over_spread.")
+    ] = "rmse",
+    csv: Annotated[Path | None, typer.Option(help="CSV file for all columns.")] = None,
+) -> None:
+    """Compare results with human data, and with published model predictions where there are any."""
+    from psysim.cli import suite as many
+
+    many.compare(results, data or [], table, value, csv)
+
+
+@app.command()
+def suite(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="A suite file, or experiment files.")],
+    out: Annotated[Path, typer.Option(help="Folder of results, reports and scoreboard.")] = Path("runs/suite"),
+    profile: Annotated[str | None, typer.Option(help="Profile of every experiment, for instance quick.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting in every experiment.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted suite.")] = False,
+    reports: Annotated[bool, typer.Option(help="Write the report of every experiment.")] = True,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what would run; run nothing.")] = False,
+) -> None:
+    """Run many experiments and write one scoreboard: which observer explains which human data."""
+    if device:
+        check_option("--device", device, ("auto", "cpu", "cuda"))
+    from psysim.cli import suite as many
+
+    many.suite(files, out, profile, overrides or [], device or None, resume, reports, plan)
 
 
 @app.command()

@@ -17,7 +17,7 @@ from psysim.cli import tables
 if TYPE_CHECKING:
     from psysim.experiments import ExperimentSpec, Progress
 
-__all__ = ["interrupt_kept", "predict", "print_plan", "result_path", "run"]
+__all__ = ["Bar", "duration", "interrupt_kept", "predict", "print_plan", "result_path", "run"]
 
 
 def result_path(file: Path, out: Path | None) -> Path:
@@ -42,7 +42,7 @@ def run(spec: ExperimentSpec, out: Path, device: str | None, resume: bool) -> No
 
     if resume and store.state_of(out) == "complete":
         typer.echo(f"{out} is complete already.", err=True)
-    bar = _Bar(spec.title)
+    bar = Bar(spec.title)
     try:
         with bar, interrupt_kept() as interrupted:
 
@@ -98,7 +98,7 @@ def predict(spec: ExperimentSpec, out: Path | None, n_tokens: int, device: str |
         typer.echo(f"Result: {out}\nReport: psysim report {out}", err=not sys.stdout.isatty())
 
 
-class _Bar:
+class Bar:
     """A progress bar on a terminal; nothing when the output goes into a file."""
 
     def __init__(self, title: str) -> None:
@@ -123,13 +123,15 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def update(self, progress: Progress) -> None:
-        """Show how far the run is."""
+    def update(self, progress: Progress, title: str | None = None) -> None:
+        """Show how far the run is, under another title if there is one."""
         rate = progress.trials_new / progress.elapsed_s if progress.elapsed_s > 0 else 0.0
         per_track = progress.trials_done / max(progress.tracks_done, 1)
         left = progress.tracks_total * per_track - progress.trials_done
         known = progress.tracks_done > 0 and rate > 0
-        speed = f"{rate:.0f} trials/s" + (f", {_duration(left / rate)} left" if known else "")
+        speed = f"{rate:.0f} trials/s" + (f", {duration(left / rate)} left" if known else "")
+        if title is not None:
+            self._bar.update(self._task, description=title[:40])
         self._bar.update(
             self._task,
             completed=progress.tracks_done,
@@ -138,7 +140,8 @@ class _Bar:
         )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time in words."""
     seconds = max(0.0, seconds)
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -107,6 +107,9 @@ def compare(
           compared;
         - ``n_points`` of ``n_human``; ``unit``, ``rmse``, ``bias`` (model minus human), ``pearson_r``;
         - ``n_within_error``: points within the human error bar, of ``n_with_error`` that have one;
+        - ``human_spread``: how far single listeners are from the mean, the RMS over the points of the standard
+          deviation that the data state, and ``spread_over``, of what that is (NaN and "" where they state none). An
+          ``rmse`` below a spread across listeners is that of a typical listener: no model can be asked for more;
         - ``largest_deviation``, and in ``largest_at`` where it is;
         - for modulation transfer functions peak sensitivity and cutoff of both sides and their differences (cutoffs
           only where they lie within the measured rates);
@@ -189,7 +192,8 @@ def _matches(
 # ------------------------------------------------------------ one row of the result
 _COLUMNS = (
     *("observer", "human", "label", "listener_group", "model_conditions", "human_conditions", "n_points", "n_human"),
-    *("unit", "rmse", "bias", "pearson_r", "n_within_error", "n_with_error", "largest_deviation", "largest_at"),
+    *("unit", "rmse", "bias", "pearson_r", "n_within_error", "n_with_error", "human_spread", "spread_over"),
+    *("largest_deviation", "largest_at"),
     *_TMTF,
     *("matching", "confidence", "note"),
 )
@@ -198,6 +202,7 @@ _COLUMNS = (
 def _summary(match: Match, run: Run) -> dict[str, Any]:
     row: dict[str, Any] = {**dict.fromkeys(("listener_group", "model_conditions", "human_conditions", "matching"), "")}
     row |= {**match.about, "unit": run.unit, "n_within_error": 0, "n_with_error": 0}
+    row |= {"human_spread": _NAN, "spread_over": ""}
     row |= {"largest_deviation": _NAN, "largest_at": "", **dict.fromkeys(_TMTF, _NAN)}
     pairs = match.pairs
     if pairs is None or len(pairs) == 0:
@@ -207,10 +212,21 @@ def _summary(match: Match, run: Run) -> dict[str, Any]:
         stated = pairs["human_error_low"].notna()
         inside = pairs["model"].between(pairs["human_error_low"], pairs["human_error_high"])
         row |= {"n_with_error": int(stated.sum()), "n_within_error": int((inside & stated).sum())}
+        row |= _spread(match, pairs)
         row |= _largest(pairs)
         row |= _tmtf_numbers(match, run)
     row["note"] = "; ".join(match.notes)
     return row
+
+
+def _spread(match: Match, pairs: pd.DataFrame) -> dict[str, Any]:
+    """Return the standard deviation within the human data over the compared points, if their error bars are that."""
+    assert match.human is not None
+    kinds = [kind for kind in dict.fromkeys(match.human["error_kind"]) if kind.startswith("SD")]
+    half = (pairs["human_error_high"] - pairs["human_error_low"]).to_numpy(dtype=np.float64) / 2
+    if not kinds or not np.isfinite(half).any():
+        return {}
+    return {"human_spread": float(np.sqrt(np.nanmean(half**2))), "spread_over": "; ".join(kinds)}
 
 
 def _largest(pairs: pd.DataFrame) -> dict[str, Any]:

@@ -39,6 +39,7 @@ def _observer(check: _Checker, i: int, entry: dict[str, Any], fs: float) -> Obse
     decision, model = entry.pop("decision", None), entry.pop("model", None)
     name, options = entry.pop("name", None), entry.pop("model_options", {})
     audiogram = entry.pop("audiogram", None)
+    _fitted_to(check, key, entry.pop("fitted_to", []))
     if decision is None:
         check.add(f"{key}.decision", f"is missing. Known: {', '.join(registry.names())}.")
         return None
@@ -71,6 +72,18 @@ def _observer(check: _Checker, i: int, entry: dict[str, Any], fs: float) -> Obse
         audiogram=audiogram if isinstance(audiogram, str | dict) else None,  # anything else is a problem already
         settings=settings.model_dump(),
     )
+
+
+def _fitted_to(check: _Checker, key: str, names: object) -> None:
+    """Check the data sets that an observer's parameters are said to be fitted to; reports tell them from the others."""
+    from psysim import human
+
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        check.add(f"{key}.fitted_to", 'must be a list of data sets, for instance ["tmtf_parameters"].')
+        return
+    for name in names:
+        if name not in human.names():
+            check.add(f"{key}.fitted_to", f"= {show(name)} is no data set.{did_you_mean(name, human.names())}")
 
 
 def _model(check: _Checker, key: str, name: object, options: dict[str, Any], fs: float, audiogram: object) -> None:

@@ -31,13 +31,13 @@ def apply_overrides(
             raise SpecError(f"{source}: there is no profile '{profile}'. Profiles of this file: {known}.{hint}")
         for key, value in profiles[profile].items():
             _assign(tables, key, value, f"{source}: profiles.{profile}")
-    pairs = overrides.items() if isinstance(overrides, Mapping) else [_parse_override(text) for text in overrides]
+    pairs = overrides.items() if isinstance(overrides, Mapping) else [parse_override(text) for text in overrides]
     for key, value in pairs:
         _assign(tables, key, value, "--set")
     return tables
 
 
-def _parse_override(text: str) -> tuple[str, Any]:
+def parse_override(text: str) -> tuple[str, Any]:
     key, separator, value = text.partition("=")
     if not separator or not key.strip():
         raise SpecError(f"--set {text}: give key=value, for instance --set run.n_tracks=4.")

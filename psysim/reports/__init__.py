@@ -9,5 +9,16 @@ from psysim.reports.figures import threshold_figure, tmtf_figure, tracks_figure
 from psysim.reports.labels import Labeller
 from psysim.reports.methods import methods
 from psysim.reports.report import report
+from psysim.reports.scoreboard import scoreboard_report
+from psysim.reports.scoreboard_figure import scoreboard_figure
 
-__all__ = ["Labeller", "methods", "report", "threshold_figure", "tmtf_figure", "tracks_figure"]
+__all__ = [
+    "Labeller",
+    "methods",
+    "report",
+    "scoreboard_figure",
+    "scoreboard_report",
+    "threshold_figure",
+    "tmtf_figure",
+    "tracks_figure",
+]

@@ -91,6 +91,19 @@ MISTAKES = {
         "comparison.relative_to",
         "no condition",
     ),
+    # observers
+    "fitted to data that are not there": (
+        'decision = "optimal_detector"',
+        'decision = "optimal_detector"\nfitted_to = ["tmtf_parametres"]',
+        "observers[0].fitted_to",
+        "'tmtf_parameters'",
+    ),
+    "fitted to no list": (
+        'decision = "optimal_detector"',
+        'decision = "optimal_detector"\nfitted_to = "tmtf_parameters"',
+        "observers[0].fitted_to",
+        "must be a list",
+    ),
     # misspelt keys
     "misspelt table": ("[procedure]", "[proceedure]", "proceedure", "'procedure'"),
     "misspelt stimulus key": ("level_db_spl = 70.0", "levl_db_spl = 70.0", "stimulus.levl_db_spl", "'level_db_spl'"),

@@ -1,0 +1,82 @@
+"""The page of a scoreboard: what it says, and that it says the same thing every time."""
+
+from __future__ import annotations
+
+import csv
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from psysim.errors import SpecError, StoreError
+from psysim.evaluation import scoreboard
+from psysim.reports import scoreboard_figure, scoreboard_report
+
+
+@pytest.fixture
+def runs(make):
+    calibrated = {"status": "calibrated", "internal_noise_std": 2.0}
+    return {
+        "broad": make(n_tracks=2, human=["tmtf_parameters"], observers=("a", "b"), calibration={"a": calibrated}),
+        "narrow": make(n_tracks=2, human=["tmtf_parameters"], observers=("a",), calibration={"a": calibrated}, seed=2),
+    }
+
+
+def test_the_page_names_everything_and_is_well_formed(runs, tmp_path):
+    page = scoreboard_report(
+        runs,
+        tmp_path / "board.html",
+        title="All <together>",
+        reports={"broad": "reports/broad.html"},
+        failures={"lost": "CalibrationError: no template"},
+    )
+    text = page.read_text()
+    ET.fromstring(text.replace("<!DOCTYPE html>", ""))
+    for wanted in ("All &lt;together&gt;", "reports/broad.html", "lost", "no template", "Morimoto", "Noise ceiling"):
+        assert wanted in text
+    assert not re.search(r"(src|href)=\"https?:", text)
+    names = {path.name for path in (tmp_path / "board_files").iterdir()}
+    assert {"scoreboard.csv", "matrix_rmse.csv", "observers.csv", "details.csv", "scoreboard.svg"} <= names
+    with (tmp_path / "board_files" / "scoreboard.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["experiment"], row["observer"]) for row in rows] == [("broad", "a"), ("broad", "b"), ("narrow", "a")]
+
+
+def test_the_page_says_what_to_be_careful_about(runs, tmp_path):
+    text = scoreboard_report(runs, tmp_path / "board.html").read_text()
+    assert "Fewer than four tracks" in text
+    assert re.search(r"calibrated</td>", text)
+
+
+def test_the_same_runs_give_the_same_bytes(runs, tmp_path):
+    first = scoreboard_report(runs, tmp_path / "one" / "s.html") if (tmp_path / "one").mkdir() is None else None
+    (tmp_path / "two").mkdir()
+    second = scoreboard_report(runs, tmp_path / "two" / "s.html")
+    assert first.read_bytes() == second.read_bytes()
+    scoreboard_report(runs, first)  # again, in its place
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_other_files_are_never_replaced(runs, tmp_path):
+    (tmp_path / "s.html").write_text("<p>my page</p>")
+    with pytest.raises(StoreError, match="no psysim report"):
+        scoreboard_report(runs, tmp_path / "s.html")
+    with pytest.raises(SpecError, match=r"\.html"):
+        scoreboard_report(runs, tmp_path / "s.txt")
+
+
+def test_without_comparison_there_is_a_page_without_figure(make, tmp_path):
+    runs = {"broad": make(n_tracks=2)}
+    text = scoreboard_report(runs, tmp_path / "s.html").read_text()
+    assert "No experiment of this suite could be compared" in text
+    with pytest.raises(SpecError, match="nothing to draw"):
+        scoreboard_figure(scoreboard(runs))
+
+
+def test_the_figure_shows_the_numbers_of_the_board(runs):
+    board = scoreboard(runs)
+    figure, shown = scoreboard_figure(board)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert len(texts) == len(shown) == 3
+    assert [float(t) for t in texts] == pytest.approx(board["rmse"].tolist(), rel=0.06)
+    assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["a", "b"]
