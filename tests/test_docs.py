@@ -23,6 +23,16 @@ def test_every_experiment_of_the_library_is_valid(file: Path) -> None:
         assert ps.load(file, profile=profile).n_lanes < spec.n_lanes
 
 
+def test_the_recipe_of_the_page_on_training() -> None:
+    from psysim.evaluation.recipe import loads_recipe
+
+    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "docs" / "how_to" / "train_a_network.md").read_text(), re.S)
+    (text,) = [block for block in blocks if "layers" in block]
+    recipe = loads_recipe(text)
+    assert len(recipe.classes["rate"]) == 24
+    assert recipe.architecture().n_parameters < 1e6
+
+
 def test_the_model_lines_of_the_readme() -> None:
     lines = re.search(r"^model = .*?^representation, stages = .*?$", (ROOT / "README.md").read_text(), re.S | re.M)
     scope: dict = {"ps": ps}

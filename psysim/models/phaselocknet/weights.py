@@ -265,6 +265,7 @@ def save_weights(network: Network, path: str | Path, metadata: Mapping[str, str]
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
             temporary = Path(folder) / path.name
             save_file(tensors, temporary, metadata=texts)
+            os.chmod(temporary, 0o644)  # it is made private; weights are shared like any other file
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             os.rename(temporary, path)
