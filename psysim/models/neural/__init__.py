@@ -1,0 +1,45 @@
+"""Models of the responses of auditory neurons: encoding models, front-ends, adaptation, gradient maps."""
+
+from psysim.models.neural.activations import (
+    ParametricDoubleExponential,
+    ParametricSigmoid,
+    ParametricSoftplus,
+    make_activation,
+)
+from psysim.models.neural.base import AudioEncodingModel, NeuralModel
+from psysim.models.neural.causal import Causal, CausalSequential, detached
+from psysim.models.neural.configuration import Configured, build, front_ends, prefilters, register, registry
+from psysim.models.neural.gradient_maps import strf_gradient_map, waveform_gradient_map
+from psysim.models.neural.kernels import FullKernel, GaussianMixtureKernel, SeparableKernel, make_kernel
+from psysim.models.neural.leaky import ExponentialDecay
+from psysim.models.neural.linear import Linear, LinearNonlinear
+from psysim.models.neural.networks import DNet, NetworkReceptiveField
+
+__all__ = [
+    "AudioEncodingModel",
+    "Causal",
+    "CausalSequential",
+    "Configured",
+    "DNet",
+    "ExponentialDecay",
+    "FullKernel",
+    "GaussianMixtureKernel",
+    "Linear",
+    "LinearNonlinear",
+    "NetworkReceptiveField",
+    "NeuralModel",
+    "ParametricDoubleExponential",
+    "ParametricSigmoid",
+    "ParametricSoftplus",
+    "SeparableKernel",
+    "build",
+    "detached",
+    "front_ends",
+    "make_activation",
+    "make_kernel",
+    "prefilters",
+    "register",
+    "registry",
+    "strf_gradient_map",
+    "waveform_gradient_map",
+]

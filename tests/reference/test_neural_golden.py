@@ -1,0 +1,165 @@
+"""Neural response models against numbers of deepSTRF 0.1.0 (tests/reference/data/deepstrf).
+
+Tolerance: the largest difference over the largest value of the reference, as the reference's README states it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from psysim.models import neural
+from psysim.models.neural.causal import ChannelNorm
+from psysim.models.neural.kernels import CausalSTRF
+
+DATA = Path(__file__).parent / "data" / "deepstrf"
+KERNELS = {"ParametricSTRF": "gaussian", "SeparableSTRF": "separable"}
+ACTIVATIONS = {"ParametricSigmoid": "sigmoid"}
+
+
+def read(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    with np.load(DATA / f"{name}.npz") as file:
+        arrays = {key: file[key] for key in file.files if key != "meta"}
+        return json.loads(str(file["meta"])), arrays
+
+
+def error(value: torch.Tensor | np.ndarray, reference: np.ndarray) -> float:
+    value = value.detach().numpy() if isinstance(value, torch.Tensor) else value
+    assert value.shape == reference.shape
+    return float(np.abs(value - reference).max() / np.abs(reference).max())
+
+
+def weights(arrays: dict[str, np.ndarray], prefix: str = "sd/") -> dict[str, torch.Tensor]:
+    return {key.removeprefix(prefix): torch.from_numpy(v) for key, v in arrays.items() if key.startswith(prefix)}
+
+
+def load(module: torch.nn.Module, arrays: dict[str, np.ndarray]) -> None:
+    given = {key: v for key, v in weights(arrays).items() if not key.endswith("num_batches_tracked")}
+    result = module.load_state_dict(given, strict=False)
+    assert not result.unexpected_keys
+    assert all(key.startswith("input_scale.") for key in result.missing_keys)
+
+
+def model_of(meta: dict[str, Any]) -> neural.AudioEncodingModel:
+    config = dict(meta["config"])
+    for old, new, names in (
+        ("kernel", "kernel", KERNELS),
+        ("output_activation", "activation", ACTIVATIONS),
+    ):
+        if old in config:
+            config[new] = names[config.pop(old)]
+    if "num_gaussians" in config:
+        config["n_gaussians"] = config.pop("num_gaussians")
+    if meta["model"] == "DNet":  # the reference cuts the memory after seven initial time constants
+        config["n_taps"] = round(7 * config["init_tau"])
+    return getattr(neural, meta["model"])(**config)
+
+
+MODELS = (
+    "linear",
+    "linear_gaussmix",
+    "linear_separable",
+    "ln_softplus",
+    "ln_sigmoid",
+    "nrf",
+    "dnet_decay_input_True",
+    "dnet_decay_input_False",
+)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_model(name: str) -> None:
+    meta, arrays = read(name)
+    model = model_of(meta)
+    load(model, arrays)
+    model.eval()
+    x = torch.from_numpy(arrays["x"])
+    assert model.count_trainable_params() == meta["n_params"]
+    assert error(model(x), arrays["y_eval"]) < 3e-5
+    if "gradmap_eval_raw" in arrays:  # the reference has the wrong sign
+        assert error(model.STRF_gradmap(arrays["gradmap_eval_raw"].shape[-1]), -arrays["gradmap_eval_raw"]) < 1e-4
+    if "strf_weight" in arrays:
+        assert error(model.STRF_weight(), arrays["strf_weight"]) < 3e-5
+
+
+@pytest.mark.parametrize("name", ["linear_gaussmix", "ln_sigmoid", "dnet_decay_input_True"])
+def test_gradients_of_the_weights(name: str) -> None:
+    meta, arrays = read(name)
+    model = model_of(meta)
+    load(model, arrays)
+    loss = torch.from_numpy(arrays["loss_weight"]) * model.eval()(torch.from_numpy(arrays["x"]))
+    loss.sum().backward()
+    for key, parameter in model.named_parameters():
+        reference = arrays[f"pgrad/{key}"]
+        assert parameter.grad is not None
+        if np.abs(reference).max() > 1e-3:
+            assert error(parameter.grad, reference) < 1e-3, key
+
+
+@pytest.mark.parametrize("name", ["linear", "ln_softplus"])
+def test_training_mode(name: str) -> None:
+    meta, arrays = read(name)
+    model = model_of(meta)
+    load(model, arrays)
+    assert error(model.train()(torch.from_numpy(arrays["x"])), arrays["y_train"]) < 3e-5
+    for key, after in weights(arrays, "sd_after_train_forward/").items():
+        assert error(model.state_dict()[key], after.numpy()) < 3e-5
+
+
+def test_gradient_map_is_the_receptive_field_and_leaves_the_model_alone() -> None:
+    meta, arrays = read("strf_gradmap_linear")
+    model = neural.Linear(**{key: meta[key] for key in ("n_frequency_bands", "temporal_window_size", "out_neurons")})
+    load(model, arrays)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    for training in (False, True):
+        model.train(training)
+        field = model.STRF_gradmap()
+        assert field.dtype == torch.float64
+        assert error(field, arrays["target_strf"]) < 1e-4
+        assert error(model.STRF_gradmap(15), -arrays["gradmap_eval_raw_Tplus6"]) < 1e-4
+        assert model.training is training
+    assert error(model.STRF_weight(folded=True), arrays["target_strf"][:, 0]) < 1e-4
+    assert all(parameter.grad is None for parameter in model.parameters())
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+@pytest.mark.parametrize("name", ["activations", "activations_b"])
+def test_activations(name: str) -> None:
+    meta, arrays = read(name)
+    for kind in ("ParametricSigmoid", "ParametricDoubleExponential", "ParametricSoftplus"):
+        for flag in (0, 1):
+            prefix = f"{kind}_nonneg{flag}/"
+            activation = getattr(neural, kind)(meta["N"], bool(flag))
+            activation.load_state_dict(weights(arrays, prefix + "sd/"))
+            assert error(activation(torch.from_numpy(arrays["x"])), arrays[prefix + "y"]) < 3e-5
+
+
+@pytest.mark.parametrize("name", ["layers", "layers_b"])
+def test_layers(name: str) -> None:
+    meta, arrays = read(name)
+    tensors = {key: torch.from_numpy(value) for key, value in arrays.items()}
+    x = tensors["decay_x"]
+    for decay_input in (0, 1):
+        units = neural.ExponentialDecay(x.shape[1], 2.0, bool(decay_input), n_taps=meta["decay_kernel_size"])
+        units.d.data.copy_(tensors["decay_d"])
+        assert error(units.tau, arrays["decay_tau"].reshape(-1)) < 3e-5
+        assert error(units(x), arrays[f"decay{decay_input}/y"]) < 3e-5
+    norm = ChannelNorm(x.shape[1])
+    norm.ln.weight.data.copy_(tensors["ln_weight"])
+    norm.ln.bias.data.copy_(tensors["ln_bias"])
+    assert error(norm(x), arrays["ln_y"]) < 3e-5
+    strf = meta["strf"]
+    shape = (strf["C_out"], strf["C_in"], strf["F"], strf["T"])
+    for kind, prefix in (("gaussian", "gauss_"), ("separable", "sep_")):
+        kernel = neural.make_kernel(kind, *shape, strf["G"])
+        kernel.load_state_dict({key: tensors[prefix + key] for key in kernel.state_dict()})
+        assert error(kernel(), arrays[prefix + "kernel"]) < 3e-5
+        # The reference has no padding here: its first output is at our frame T - 1.
+        y = CausalSTRF(kernel)(tensors["gauss_x"])[:, :, None, strf["T"] - 1 :]
+        assert error(y, arrays[prefix + "y"]) < 3e-5
