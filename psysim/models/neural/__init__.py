@@ -6,6 +6,7 @@ from psysim.models.neural.activations import (
     ParametricSoftplus,
     make_activation,
 )
+from psysim.models.neural.adaptation import AdapTrans, ICAdaptation, adaptation_time_constant_ms, band_frequencies
 from psysim.models.neural.base import AudioEncodingModel, NeuralModel
 from psysim.models.neural.causal import Causal, CausalSequential, detached
 from psysim.models.neural.configuration import Configured, build, front_ends, prefilters, register, registry
@@ -16,6 +17,7 @@ from psysim.models.neural.linear import Linear, LinearNonlinear
 from psysim.models.neural.networks import DNet, NetworkReceptiveField
 
 __all__ = [
+    "AdapTrans",
     "AudioEncodingModel",
     "Causal",
     "CausalSequential",
@@ -24,6 +26,7 @@ __all__ = [
     "ExponentialDecay",
     "FullKernel",
     "GaussianMixtureKernel",
+    "ICAdaptation",
     "Linear",
     "LinearNonlinear",
     "NetworkReceptiveField",
@@ -32,6 +35,8 @@ __all__ = [
     "ParametricSigmoid",
     "ParametricSoftplus",
     "SeparableKernel",
+    "adaptation_time_constant_ms",
+    "band_frequencies",
     "build",
     "detached",
     "front_ends",

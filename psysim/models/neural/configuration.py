@@ -65,7 +65,7 @@ registry: Registry[type[Configured]] = Registry(
     "psysim.neural_models",
     tuple(f"{ROOM}.{name}" for name in ("linear", "networks")),
 )
-prefilters: Registry[type[Configured]] = Registry("prefilter", "psysim.neural_prefilters", ())
+prefilters: Registry[type[Configured]] = Registry("prefilter", "psysim.neural_prefilters", (f"{ROOM}.adaptation",))
 front_ends: Registry[type[Configured]] = Registry("front-end", "psysim.neural_front_ends", ())
 FAMILIES = {"model": registry, "prefilter": prefilters, "front_end": front_ends}
 

@@ -56,14 +56,13 @@ class ExponentialDecay(Causal):
         """Return (B, H, T) or (B, H, 1, T) as the input ``x`` of a block, and the state of the units."""
         flat = x.flatten(1, -2)
         tau = 1 + self.d.double() ** 2
-        y, end = leaky_from_constant(
-            flat, 1 - 1 / tau, 1 / tau if self.decay_input else torch.ones_like(tau), state, self.n_taps
-        )
+        gain = 1 / tau if self.decay_input else torch.ones_like(tau)
+        y, end = leaky_from_constant(flat, 1 - 1 / tau, gain, gain * tau, state, self.n_taps)
         return y.reshape(x.shape), end
 
 
 def leaky_from_constant(
-    x: Tensor, decay: Tensor, gain: Tensor, state: State = None, n_taps: int | None = None
+    x: Tensor, decay: Tensor, gain: Tensor, steady: Tensor, state: State = None, n_taps: int | None = None
 ) -> tuple[Tensor, State]:
     """Integrate ``x`` as if its first frame had stood there for ever before.
 
@@ -73,6 +72,8 @@ def leaky_from_constant(
         Input, (B, H, T).
     decay, gain : Tensor
         Per unit, (H,), float64.
+    steady : Tensor
+        gain / (1 - decay), (H,), float64: the gain of an infinite response for a constant input.
     state : State
         As returned for the block before.
     n_taps : int, optional
@@ -86,12 +87,12 @@ def leaky_from_constant(
         Output at the last frame, and with ``n_taps`` the last ``n_taps`` frames of the input.
     """
     if n_taps is None:
-        start = x[..., :1].double() * (gain / (1 - decay))[:, None] if state is None else state
+        start = x[..., :1].double() * steady[:, None] if state is None else state
         return ops.leaky(x, decay, gain, state=start, return_state=True)
     lost = decay**n_taps
     first = x[..., :1]
     if state is None:
-        start, past = first.double() * (gain * (1 - lost) / (1 - decay))[:, None], first.expand(*x.shape[:-1], n_taps)
+        start, past = first.double() * (steady * (1 - lost))[:, None], first.expand(*x.shape[:-1], n_taps)
     else:
         start, past = state
     late = torch.cat([past, x], -1)
