@@ -16,6 +16,7 @@ import torch
 from psysim.models import neural
 from psysim.models.neural.causal import ChannelNorm
 from psysim.models.neural.kernels import CausalSTRF
+from psysim.models.neural.transformer import attention_mask, position_code
 
 DATA = Path(__file__).parent / "data" / "deepstrf"
 KERNELS = {"ParametricSTRF": "gaussian", "SeparableSTRF": "separable"}
@@ -38,11 +39,8 @@ def weights(arrays: dict[str, np.ndarray], prefix: str = "sd/") -> dict[str, tor
     return {key.removeprefix(prefix): torch.from_numpy(v) for key, v in arrays.items() if key.startswith(prefix)}
 
 
-def load(module: torch.nn.Module, arrays: dict[str, np.ndarray]) -> None:
-    given = {key: v for key, v in weights(arrays).items() if not key.endswith("num_batches_tracked")}
-    result = module.load_state_dict(given, strict=False)
-    assert not result.unexpected_keys
-    assert all(key.startswith("input_scale.") for key in result.missing_keys)
+def load(model: neural.AudioEncodingModel, arrays: dict[str, np.ndarray]) -> None:
+    model.load_published(weights(arrays))
 
 
 def model_of(meta: dict[str, Any]) -> neural.AudioEncodingModel:
@@ -69,6 +67,9 @@ MODELS = (
     "nrf",
     "dnet_decay_input_True",
     "dnet_decay_input_False",
+    "convnet2d",
+    "transformer",
+    "transformer_window",
 )
 
 
@@ -154,6 +155,10 @@ def test_layers(name: str) -> None:
     norm.ln.weight.data.copy_(tensors["ln_weight"])
     norm.ln.bias.data.copy_(tensors["ln_bias"])
     assert error(norm(x), arrays["ln_y"]) < 3e-5
+    code = position_code(0, meta["L"], meta["D"], x)
+    assert error(code[None], arrays["pos_enc"]) < 3e-5
+    for window, key in ((None, "mask_full"), (5, "mask_w5")):  # True is forbidden in the reference
+        np.testing.assert_array_equal(~attention_mask(meta["L"], meta["L"], window).numpy(), arrays[key])
     strf = meta["strf"]
     shape = (strf["C_out"], strf["C_in"], strf["F"], strf["T"])
     for kind, prefix in (("gaussian", "gauss_"), ("separable", "sep_")):

@@ -10,11 +10,13 @@ from psysim.models.neural.adaptation import AdapTrans, ICAdaptation, adaptation_
 from psysim.models.neural.base import AudioEncodingModel, NeuralModel
 from psysim.models.neural.causal import Causal, CausalSequential, detached
 from psysim.models.neural.configuration import Configured, build, front_ends, prefilters, register, registry
+from psysim.models.neural.convolutional import ConvNet2D
 from psysim.models.neural.gradient_maps import strf_gradient_map, waveform_gradient_map
 from psysim.models.neural.kernels import FullKernel, GaussianMixtureKernel, SeparableKernel, make_kernel
 from psysim.models.neural.leaky import ExponentialDecay
 from psysim.models.neural.linear import Linear, LinearNonlinear
 from psysim.models.neural.networks import DNet, NetworkReceptiveField
+from psysim.models.neural.transformer import Transformer
 
 __all__ = [
     "AdapTrans",
@@ -22,6 +24,7 @@ __all__ = [
     "Causal",
     "CausalSequential",
     "Configured",
+    "ConvNet2D",
     "DNet",
     "ExponentialDecay",
     "FullKernel",
@@ -35,6 +38,7 @@ __all__ = [
     "ParametricSigmoid",
     "ParametricSoftplus",
     "SeparableKernel",
+    "Transformer",
     "adaptation_time_constant_ms",
     "band_frequencies",
     "build",

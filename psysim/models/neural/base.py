@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -43,6 +43,8 @@ class NeuralModel(Configured):
     """Whether a sound that starts k frames later has its response k frames later (after a warm-up)."""
     published_names: ClassVar[dict[str, str]] = {}
     """Beginnings of the names of weights in published checkpoints, and what they are here."""
+    published_constants: ClassVar[tuple[str, ...]] = ()
+    """Beginnings of names in published checkpoints that are no weights."""
 
     def __init__(self, out_neurons: int) -> None:
         super().__init__()
@@ -133,6 +135,33 @@ class NeuralModel(Configured):
     def count_trainable_params(self) -> int:
         """Return the number of weights that can be learnt."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def load_published(self, weights: Mapping[str, Tensor]) -> None:
+        """Load weights with the names of a published checkpoint (deepSTRF 0.1.0).
+
+        Parameters
+        ----------
+        weights : mapping of str to Tensor
+            All weights of the model under their published names.
+
+        Raises
+        ------
+        SpecError
+            If weights are missing, unknown or of another shape.
+        """
+        renamed = {}
+        for name, value in weights.items():
+            if name.startswith(self.published_constants) or name.endswith("num_batches_tracked"):
+                continue
+            begin = max((b for b in self.published_names if name.startswith(b)), key=len, default="")
+            renamed[self.published_names.get(begin, "") + name.removeprefix(begin)] = value
+        own = {name: value for name, value in self.state_dict().items() if not name.startswith("input_scale.")}
+        wrong = sorted(set(own) ^ set(renamed)) or [n for n in own if own[n].shape != renamed[n].shape]
+        if wrong:
+            raise SpecError(
+                f"The weights are not those of this {type(self).__name__}: {', '.join(wrong[:5])} do not fit."
+            )
+        self.load_state_dict(renamed, strict=False)
 
     def validate(self) -> None:
         """Check that the model is complete.
