@@ -11,8 +11,9 @@ from psysim.evaluation.compare import deviation_statistics
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
-__all__ = ["PREDICTIONS", "published_predictions"]
+__all__ = ["PREDICTIONS", "published_beside", "published_predictions"]
 
 PREDICTIONS: Mapping[str, str] = {
     "daniel_weber1997_roughness": "daniel_weber1997_sqat_model",
@@ -84,6 +85,34 @@ def published_predictions(name: str, where: Mapping[str, Any] | None = None) -> 
         label = ", ".join(dict.fromkeys(map(str, key)))
         rows.append({"model": label, **statistics, "unit": curve["unit"].iloc[0]})
     return pd.DataFrame(rows, columns=columns)
+
+
+def published_beside(ds: xr.Dataset, name: str, points: pd.DataFrame) -> pd.DataFrame:
+    """Return `published_predictions` for the human points that a run was compared at.
+
+    Parameters
+    ----------
+    ds : xarray.Dataset
+        A run (results schema).
+    name : str
+        A human data set.
+    points : pandas.DataFrame
+        From `psysim.evaluation.match_points`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Models without a point there are left out.
+    """
+    import tomllib
+
+    from psysim.results import factors
+
+    own = points[points["human"] == name]
+    where = {f: sorted(own[f].dropna().unique().tolist()) for f in factors(ds) if f in own}
+    where |= tomllib.loads(str(ds.attrs.get("spec_toml", ""))).get("comparison", {}).get("where", {})
+    found = published_predictions(name, where)
+    return found[found["n_points"] > 0] if len(own) else found[:0]
 
 
 def _at(curve: pd.DataFrame, point: Mapping[str, Any], tracks: str) -> float:

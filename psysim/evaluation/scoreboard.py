@@ -11,7 +11,7 @@ import numpy as np
 
 from psysim.errors import SpecError
 from psysim.evaluation.compare import compare, deviation_statistics, match_points
-from psysim.evaluation.published import published_predictions
+from psysim.evaluation.published import published_beside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -239,23 +239,14 @@ def _rows_of_run(name: str, ds: xr.Dataset) -> list[dict[str, Any]]:
             rows.append({**base, **_pooled(part, pairs), "observer": observer, "human": human})
             rows[-1] |= {"n_left_out": _left_out(ds, observer), "fitted": fitted.get(observer, "")}
             rows[-1]["kind"] = kinds.get(observer, "model")
-        where = {f: sorted(points[f].unique().tolist()) for f in _varied(ds) if f in points}
-        where |= _spec(ds).get("comparison", {}).get("where", {})
         rows += [
             {**base, "kind": "published", "observer": f"{row['model']} (published)", "human": human, "fitted": ""}
             | {k: row[k] for k in ("n_points", "rmse", "bias", "pearson_r", "unit")}
             | {"label": own["label"].iloc[0], "n_tracks": 0, "note": "published prediction", "n_with_error": 0}
             | {"variance_explained": _NAN, "n_within_error": 0, "spread_over": ""}
-            for row in published_predictions(human, where).to_dict("records")
-            if row["n_points"] > 0 and len(own[own["n_points"] > 0])
+            for row in published_beside(ds, human, points).to_dict("records")
         ]
     return rows
-
-
-def _varied(ds: xr.Dataset) -> list[str]:
-    from psysim.results import factors
-
-    return factors(ds)
 
 
 def _left_out(ds: xr.Dataset, observer: str) -> int:

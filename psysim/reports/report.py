@@ -22,6 +22,7 @@ from psysim import human as human_data
 from psysim import results
 from psysim.errors import SpecError, StoreError
 from psysim.evaluation import compare, fit_tmtf, match_points
+from psysim.evaluation.published import published_beside
 from psysim.reports import sentences, tables
 from psysim.reports.figures import threshold_figure, tmtf_figure, tracks_figure
 from psysim.reports.html import FigureView, Page, render
@@ -242,7 +243,7 @@ class _Content:
             threshold_figure=FigureView.of(self.wide, self.wide_svg, self._thresholds(compact=True)[0], caption, alt),
             threshold_table=tables.threshold_table(self.thresholds, label),
             comparison_table=None if self.comparison is None else tables.comparison_table(self.comparison, label),
-            comparison_notes=[] if self.comparison is None else tables.comparison_notes(self.comparison, label),
+            comparison_notes=self._comparison_notes(),
             deviations=[] if self.points is None else sentences.largest_deviation(self.points, label),
             no_human=sentences.NO_HUMAN,
             fit_table=None if self.fits is None else tables.fit_table(self.fits, label),
@@ -257,6 +258,14 @@ class _Content:
             spec_toml=str(ds.attrs.get("spec_toml", "")),
             files=files,
         )
+
+    def _comparison_notes(self) -> list[str]:
+        if self.comparison is None or self.points is None:
+            return []
+        notes = tables.comparison_notes(self.comparison, self.label)
+        for name in self.human:
+            notes += tables.published_notes(name, published_beside(self.ds, name, self.points), self.label)
+        return notes
 
     def _tracks_view(self) -> FigureView | None:
         if self.tracks is None:

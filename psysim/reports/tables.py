@@ -31,6 +31,7 @@ __all__ = [
     "human_table",
     "limit_table",
     "provenance_table",
+    "published_notes",
     "status_table",
     "threshold_table",
 ]
@@ -137,6 +138,8 @@ def comparison_table(table: pd.DataFrame, label: Labeller) -> Table:
     columns = [Column("Observer"), Column("Human data"), Column("Points", True)]
     columns += [Column(f"{NAMES['rmse']}{of}", True), Column(f"{NAMES['bias']}{of}", True), Column("Pearson r", True)]
     columns += [Column("Within the error bars", True)] if bars else []
+    spread = bool(table["human_spread"].notna().any())
+    columns += [Column(f"Noise ceiling: spread of the listeners{of}", True)] if spread else []
     if tmtf:
         columns += [Column("Peak sensitivity (dB): model / human", True), Column("Cutoff (Hz): model / human", True)]
     columns += [Column("Confidence in the data")]
@@ -149,6 +152,9 @@ def comparison_table(table: pd.DataFrame, label: Labeller) -> Table:
         cells += [f"{row['pearson_r']:.2f}".replace("-", "−") if math.isfinite(row["pearson_r"]) else "–"]
         if bars:
             cells.append(f"{row['n_within_error']} of {row['n_with_error']}" if row["n_with_error"] else "no bars")
+        if spread:
+            known = math.isfinite(row["human_spread"])
+            cells.append(f"{fixed(row['human_spread'], unit)} ({row['spread_over']})" if known else "not stated")
         if tmtf:
             cells.append(_pair(row["model_peak_sensitivity_db"], row["human_peak_sensitivity_db"], 1))
             cells.append(_pair(row["model_cutoff_hz"], row["human_cutoff_hz"], 0))
@@ -167,6 +173,16 @@ def comparison_notes(table: pd.DataFrame, label: Labeller) -> list[str]:
     return [
         text if len(set(who)) == everyone else f"{text[:-1]} ({', '.join(dict.fromkeys(who))})."
         for text, who in notes.items()
+    ]
+
+
+def published_notes(human: str, predictions: pd.DataFrame, label: Labeller) -> list[str]:
+    """Return how far published predictions of other models are from the same human points, one sentence each."""
+    unit = label.unit("level")
+    return [
+        f"Published predictions for {human}, {row['model']}: RMS difference {quantity(row['rmse'], unit)}, bias "
+        f"{signed(row['bias'], unit)}, over {row['n_points']} points."
+        for row in predictions.to_dict("records")
     ]
 
 

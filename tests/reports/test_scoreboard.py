@@ -10,7 +10,7 @@ import pytest
 
 from psysim.errors import SpecError, StoreError
 from psysim.evaluation import scoreboard
-from psysim.reports import scoreboard_figure, scoreboard_report
+from psysim.reports import report, scoreboard_figure, scoreboard_report
 
 
 @pytest.fixture
@@ -80,3 +80,20 @@ def test_the_figure_shows_the_numbers_of_the_board(runs):
     assert len(texts) == len(shown) == 3
     assert [float(t) for t in texts] == pytest.approx(board["rmse"].tolist(), rel=0.06)
     assert [t.get_text() for t in figure.axes[0].get_xticklabels()] == ["a", "b"]
+
+
+def test_a_single_report_states_noise_ceiling_and_published_predictions(make, tmp_path):
+    levels = {"interaural_condition": ["NpiS0"], "signal_hz": [1000.0], "bandwidth_hz": [5.0, 10.0]}
+    about = {"unit": "dB", "long_name": "Signal-to-noise ratio (dB)", "n_tracks": 2, "stimulus": {"kind": "noise"}}
+    bmld = make(levels, tracks="snr_db", threshold=lambda **_: -16.0, human=["vandepar1999_bmld"], **about)
+    text = report(bmld, tmp_path / "b.html").read_text()
+    # people -16 and -17.5, the published model -15 and -17.5
+    assert "breebaart2001: RMS difference 0.71" in text
+    assert "Noise ceiling" not in text  # these data state no spread
+    listeners = {"human": ["guestrajappa2024_profile_analysis"], "comparison": {"where": {"level_rove": "no"}}}
+    factors = {"n_components": [3, 9, 15], "low_hz": [300.0], "high_hz": [798.0]}
+    profile = make(factors, tracks="increment_db", threshold=lambda **_: -6.0, **about, **listeners)
+    text = report(profile, tmp_path / "p.html").read_text()
+    assert "Noise ceiling: spread of the listeners (dB)" in text
+    # SDs 3.69, 3.05 and 3.37 dB: their RMS
+    assert "3.38 (SD across listeners)" in text
