@@ -27,10 +27,19 @@ def checked_observers(check: _Checker, fs: float, task: TaskSpec) -> tuple[Obser
         for i, observer in enumerate(found):
             if observer is not None and not check.registries["observer"].get(observer.decision).identifies:
                 check.add(f"observers[{i}].decision", f"= '{observer.decision}' cannot name what it hears.")
+    for i, observer in enumerate(found if _for_two_ears(check) else ()):
+        kind = None if observer is None else check.registries["observer"].get(observer.decision)
+        if kind is not None and kind.needs_sound and not kind.two_ears:
+            check.add(f"observers[{i}].decision", "hears one ear, but the stimulus is for two: use 'binaural'.")
     names = [o.name for o in found if o is not None]
     for name in sorted({n for n in names if names.count(n) > 1}):
         check.add("observers", f"two observers are named '{name}': give each a name of its own (name = \"...\").")
     return tuple(o for o in found if o is not None)
+
+
+def _for_two_ears(check: _Checker) -> bool:
+    name, registry = check.table("stimulus").get("kind"), check.registries["stimulus"]
+    return isinstance(name, str) and name in registry and registry.get(name).n_ears == 2
 
 
 def _observer(check: _Checker, i: int, entry: dict[str, Any], fs: float) -> ObserverSpec | None:

@@ -95,11 +95,14 @@ class Sounds:
     ) -> Tensor:
         """Return sounds (K, T) in pascal for condition (K,), level (K,), target or reference (K,) and keys (K,).
 
+        Sounds for two ears are (K, 2, T).
+
         Rows of conditions that differ in an option (a text or a switch) are generated group by group.
         """
         if len(self._groups) == 1:
             return self._generate_alike(condition, level, is_target, keys, rove_db, self._groups[0][0])
-        sounds = torch.zeros((len(condition), self.n_samples), dtype=self.dtype, device=self.device)
+        ears = () if self._stimulus.n_ears == 1 else (self._stimulus.n_ears,)
+        sounds = torch.zeros((len(condition), *ears, self.n_samples), dtype=self.dtype, device=self.device)
         for chosen, members in self._groups:
             rows = torch.isin(condition, members).nonzero()[:, 0]
             if len(rows):
@@ -121,7 +124,7 @@ class Sounds:
         parameters = self._parameters(condition, level, is_target, chosen)
         sound = self._stimulus.generate(parameters, keys, self.fs, self.dtype)
         if rove_db is not None:
-            sound = sound * (10 ** (rove_db / 20)).to(sound.dtype)[:, None]
+            sound = sound * (10 ** (rove_db / 20)).to(sound.dtype).reshape(-1, *[1] * (sound.ndim - 1))
         missing = self.n_samples - sound.shape[-1]
         return torch.nn.functional.pad(sound, (0, missing)) if missing > 0 else sound
 
@@ -244,7 +247,7 @@ class Sounds:
 
         Returns
         -------
-        Tensor (B, I, T)
+        Tensor (B, I, T), or (B, I, 2, T) for two ears
             Pascal, in the order of presentation.
         """
         n_rows, n_intervals = keys.shape
@@ -252,7 +255,7 @@ class Sounds:
         is_target = (self.task.identifies | (position == target[:, None])).reshape(-1)
         flat, levels = (x[:, None].expand(n_rows, n_intervals).reshape(-1) for x in (condition, level))
         sounds = self.generate(flat, levels, is_target, self._noise_keys(keys).flatten(), self._rove(keys))
-        return sounds.reshape(n_rows, n_intervals, -1)
+        return sounds.reshape(n_rows, n_intervals, *sounds.shape[1:])
 
     def one_interval(self, condition: Tensor, level: Tensor, target: Tensor, keys: Keys, place: int) -> Tensor:
         """Return the sounds (B, T) of the interval ``place`` of trials, the same as `make_intervals` gives there."""
@@ -285,5 +288,5 @@ class Sounds:
             token = torch.zeros_like(condition)
             for sound in (self.target(condition, token, self.start_level), self.reference(condition, token)):
                 if not bool(torch.isfinite(sound).all()):
-                    row = int((~torch.isfinite(sound).all(dim=1)).nonzero()[0, 0]) + start
+                    row = int((~torch.isfinite(sound).flatten(1).all(dim=1)).nonzero()[0, 0]) + start
                     raise SpecError(f"The sound of condition {self.spec.conditions[row]} is not finite.")

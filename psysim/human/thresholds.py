@@ -59,11 +59,13 @@ _RULES: dict[tuple[str, str], _Rule] = {  # (data set or "*", measure)
     ("moore1990_notched_noise_100hz", "detection_threshold"): _Rule("signal_level_db_spl", "dB SPL"),
     ("vandepar1999_bmld", "detection_threshold"): _Rule("snr_db", "dB"),
     ("breebaart2001_bmld", "detection_threshold"): _Rule("snr_db", "dB"),
+    ("brughera2013_itd", "itd_threshold"): _Rule("itd_us", "us"),
     ("wier1977_fdl", "frequency_difference_limen"): _Rule("frequency_increment_hz", "Hz"),
     ("moore1973_fdl", "weber_fraction_df_over_f"): _Rule("frequency_increment_percent", "%", lambda v: 100 * v),
     ("heinz2001_ideal_observer_fdl", "weber_fraction_df_over_f"): _Rule(
         "frequency_increment_percent", "%", lambda v: 100 * v
     ),
+    ("hawkins_stevens1950_critical_ratio", "critical_ratio"): _Rule("signal_re_spectrum_level_db", "dB"),
     ("grant1998_am_rate", "modulation_rate_discrimination_threshold"): _Rule("rate_increment_hz", "Hz"),
     ("wier1977_fdl", "absolute_threshold"): _Rule("level_db_spl", "dB SPL"),
     ("reference_thresholds", "absolute_threshold"): _Rule("level_db_spl", "dB SPL"),
@@ -76,6 +78,7 @@ _RENAME: dict[str, dict[str, str]] = {  # data set (or "*"): its column, in s an
     "*": {"modulation_rate_hz": "rate_hz"},
     "breebaart2001_bmld": _BAND,
     "vandepar1999_bmld": _BAND,
+    "hawkins_stevens1950_critical_ratio": {"frequency_hz": "signal_hz"},
     "jepsen2008_tone_in_noise_duration": {"signal_frequency_hz": "signal_hz", "masker_level_db_spl": "level_db_spl"},
     "jesteadt1982_forward_masking_fit": _FORWARD,
     "schairer2008_forward_masking": _FORWARD,
@@ -188,6 +191,14 @@ def _delay_as_number(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(masker_signal_delay_ms=delay, note=default)
 
 
+def _depth_in_db(table: pd.DataFrame) -> pd.DataFrame:
+    """State the modulation depth as the stimuli do, 20 log10 m."""
+    import pandas as pd
+
+    depth = pd.Series(20 * np.log10(table["modulation_depth_percent"].to_numpy(dtype=np.float64) / 100), table.index)
+    return table.assign(modulation_depth_percent=depth).rename(columns={"modulation_depth_percent": "depth_db"})
+
+
 def _arithmetic_means(table: pd.DataFrame) -> pd.DataFrame:
     """Keep one of the three statistics of each condition."""
     return table[table["note"] == "arithmetic mean"]
@@ -197,6 +208,7 @@ _PREPARE: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "tmtf_parameters": _curve_only,
     "noisysam_pilot": _finished_runs,
     "alexis106_noise": _arithmetic_means,
+    "grant1998_am_rate": _depth_in_db,
     "schairer2008_forward_masking": _delay_as_number,
     "guestrajappa2024_level_discrimination": lambda table: _band_edges(table, "component_range_hz"),
     "guestrajappa2024_profile_analysis": lambda table: _band_edges(table, "component_range_hz"),

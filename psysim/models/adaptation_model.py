@@ -184,6 +184,13 @@ class AdaptationModel(Model):
         values = self._analyse(batch.unsqueeze(0) if batch.ndim == 1 else batch, None)
         return Representation(values, self.modulation.valid, self.fc, self.modulation.mfc_all, self.fs_out)
 
+    def adapted(self, audio: Tensor) -> Tensor:
+        """Return the signals behind the adaptation loops (B, F, T), in model units, for ``audio`` (B, T) in pascal."""
+        y = self.enter(audio, (2,), "(B, T)", "audio") * self.input_gain
+        for _, stage in self._periphery():
+            y = stage(y)
+        return y
+
     def _analyse(self, x: Tensor, stages: dict[str, Tensor] | None) -> Tensor:
         """Return the dense output (B, F, M, T) for ``x`` (B, T), in one pass unless stages or a gradient are wanted."""
         dense = self._one_pass(x) if stages is None else None

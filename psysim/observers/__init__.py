@@ -1,6 +1,7 @@
 """Observers: internal representation, decision variable, internal noise, response."""
 
 from psysim.observers.base import Observer, ObserverSettings, Response, TrainingSounds, Trial, register, registry
+from psysim.observers.binaural import BinauralDetector, DelayTask
 from psysim.observers.casp import Casp
 from psysim.observers.casp_stage import (
     band_correlations,
@@ -19,8 +20,10 @@ from psysim.observers.simulated import SimulatedListener
 from psysim.observers.two_templates import TwoTemplates, two_template_correlations, two_template_gain
 
 __all__ = [
+    "BinauralDetector",
     "Casp",
     "DecisionVariable",
+    "DelayTask",
     "King2019Observer",
     "LoudnessObserver",
     "NetworkObserver",

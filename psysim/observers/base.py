@@ -40,6 +40,7 @@ registry: Registry[type[Observer]] = Registry(
             "decision_variable",
             "loudness",
             "network",
+            "binaural",
         )
     ),
 )
@@ -161,6 +162,8 @@ class Observer(ABC):
     Settings: ClassVar[type[ObserverSettings]] = ObserverSettings
     needs_model: ClassVar[bool] = True
     needs_sound: ClassVar[bool] = True
+    two_ears: ClassVar[bool] = False
+    """Whether it hears sounds for two ears, (B, I, 2, T)."""
     identifies: ClassVar[bool] = False
     """Whether it can name labels of a sound, as words (task "identification")."""
     description: ClassVar[str] = ""

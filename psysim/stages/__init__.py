@@ -9,6 +9,7 @@ from __future__ import annotations
 from psysim.stages.adaptation import AdaptLoop
 from psysim.stages.band_limited import BandLimitedResampler
 from psysim.stages.base import AuditoryModule
+from psysim.stages.binaural import ExcitationInhibition
 from psysim.stages.butterworth import ButterworthFilter
 from psysim.stages.compression import BrokenStickCompression, PowerCompression
 from psysim.stages.drnl import DRNLFilterbank, hair_cell_losses
@@ -53,6 +54,7 @@ __all__ = [
     "DRNLFilterbank",
     "Decimator",
     "ERBIntegration",
+    "ExcitationInhibition",
     "ExcitationPattern",
     "FFTResampler",
     "FastDRNLFilterbank",

@@ -33,7 +33,7 @@ __all__ = [
 
 _BUILTIN = (
     *("tones", "am", "fm", "noise", "gap", "masking", "notched_noise", "complexes", "clicks", "files"),
-    *("speech", "speech_in_noise", "vocoder"),
+    *("speech", "speech_in_noise", "vocoder", "binaural"),
 )
 
 registry: Registry[type[Stimulus]] = Registry(
@@ -116,8 +116,11 @@ class Stimulus(ABC):
         Parameters that a procedure may vary.
     description : str
         One line in the user's words.
+    n_ears : int
+        1: sounds (B, T); 2: sounds (B, 2, T), left ear first.
     """
 
+    n_ears: ClassVar[int] = 1
     Parameters: ClassVar[type[BaseModel]]
     tracked: ClassVar[Mapping[str, TrackedVariable]]
     description: ClassVar[str]
@@ -147,7 +150,8 @@ class Stimulus(ABC):
         Returns
         -------
         Tensor
-            (B, T) in pascal, on the device of the keys; zeros after the end of shorter rows. No gradient.
+            (B, T) in pascal, on the device of the keys; zeros after the end of shorter rows. No gradient. Kinds for two
+            ears return (B, 2, T).
         """
 
     @abstractmethod

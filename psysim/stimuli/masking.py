@@ -52,6 +52,9 @@ class ToneInNoise(GatedStimulus):
         snr_db: float | None = Field(
             None, le=200, description="Level in dB of the tone re the overall level of the noise; overrides its level."
         )
+        signal_re_spectrum_level_db: float | None = Field(
+            None, le=200, description="Level in dB of the tone re the noise in a 1-Hz band; overrides its level."
+        )
         signal_duration_s: float = Field(0.3, gt=0, le=60, description="Duration in s of the tone, ramps included.")
         signal_ramp_s: float = Field(0.02, ge=0, le=30, description="Duration in s of each ramp of the tone.")
         signal_delay_s: float | None = Field(None, ge=0, le=60, description="Onset in s in the noise; none: centred.")
@@ -61,6 +64,9 @@ class ToneInNoise(GatedStimulus):
     tracked: ClassVar[Mapping[str, TrackedVariable]] = {
         "signal_level_db_spl": TrackedVariable("dB SPL", "Signal level (dB SPL)", -math.inf, -60.0, 120.0, -1),
         "snr_db": TrackedVariable("dB", "Signal-to-noise ratio (dB)", -math.inf, -100.0, 100.0, -1),
+        "signal_re_spectrum_level_db": TrackedVariable(
+            "dB", "Signal level re spectrum level (dB)", -math.inf, -60.0, 120.0, -1
+        ),
     }
 
     def waveform(self, p: Rows, keys: Keys, fs: float) -> Tensor:
@@ -70,6 +76,13 @@ class ToneInNoise(GatedStimulus):
         level = p["signal_level_db_spl"]
         if p["snr_db"] is not None:
             level = overall_level(Rows(arguments, keys), fs, p["spectrum"]) + p["snr_db"]
+        if p["signal_re_spectrum_level_db"] is not None:
+            if p["snr_db"] is not None:
+                raise SpecError("Give snr_db (re the overall level) or signal_re_spectrum_level_db, not both.")
+            per_hertz = {**arguments, "level_db_spl": None, "spectrum_level_db_spl": 0.0}
+            width_db = overall_level(Rows(per_hertz, keys), fs, p["spectrum"])
+            level = overall_level(Rows(arguments, keys), fs, p["spectrum"]) - width_db
+            level = level + p["signal_re_spectrum_level_db"]
         signal = tone(
             frequency_hz=p["signal_hz"],
             level_db_spl=level,

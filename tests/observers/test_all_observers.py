@@ -60,6 +60,7 @@ SETTINGS = {
     "king2019": "additive_noise_std = 300.0\nmemory_noise_std = 30.0\ntemplate_tokens = 4",
     "decision_variable": "internal_noise_std = 1.0",
     "loudness": "internal_noise_std = 0.1\nquantity = 'short_term'",
+    "binaural": "monaural_noise_std = 3.0\nbinaural_noise_std = 0.04\ntemplate_tokens = 4",
     "two_templates": "internal_noise_std = 1.0\ntemplate_tokens = 4\ncriterion_tokens = 5",
 }
 MODEL = """

@@ -25,6 +25,8 @@ EXPECTED = {
     "am_noise",
     "am_tone",
     "click",
+    "dichotic_tone",
+    "dichotic_tone_in_noise",
     "fm_tone",
     "forward_masking",
     "from_file",
@@ -42,7 +44,7 @@ EXPECTED = {
     "tone_in_noise",
     "vocoded_speech",
 }
-UNITS = ("_hz", "_s", "_db", "_db_spl", "_rad", "_percent", "_relative")
+UNITS = ("_hz", "_s", "_us", "_db", "_db_spl", "_rad", "_percent", "_relative")
 COUNTS = {"n_clicks", "n_components", "target", "lowest_harmonic", "highest_harmonic", "channel", "curvature"}
 COUNTS |= {"sentence", "sentence_list", "n_talkers", "n_channels", "filter_order"}
 COUNTS |= {f"masker_{name}" for name in COUNTS}
@@ -126,9 +128,10 @@ def test_defaults_make_a_sound(kind: str, dtype: torch.dtype, extra) -> None:
     x = stimulus.generate(parameters, keys(3), FS, dtype)
     assert torch.equal(state, torch.random.get_rng_state())  # no global generator is used
     assert x.dtype == dtype
-    assert x.shape == (3, round(stimulus.duration_s(parameters) * FS))
+    ears = () if stimulus.n_ears == 1 else (stimulus.n_ears,)
+    assert x.shape == (3, *ears, round(stimulus.duration_s(parameters) * FS))
     assert bool(torch.isfinite(x).all())
-    assert bool(x.any(1).all())
+    assert bool(x.any(-1).all())
     assert not x.requires_grad
     assert torch.equal(x, stimulus.generate(stimulus.complete(parameters), keys(3), FS, dtype))
     if dtype == torch.float32:
@@ -150,11 +153,11 @@ def test_a_row_alone_equals_the_row_in_any_batch(kind: str, extra) -> None:
         whole = stimulus.generate(parameters, keys(rows), FS)
         for i in range(rows):
             alone = stimulus.generate(at(parameters, i), keys(rows)[i], FS)
-            assert torch.equal(alone[0], whole[i, : alone.shape[1]]), (tracked, i)
-            assert not whole[i, alone.shape[1] :].any()
+            assert torch.equal(alone[0], whole[i, ..., : alone.shape[-1]]), (tracked, i)
+            assert not whole[i, ..., alone.shape[-1] :].any()
         order = torch.tensor([7, 2, 2, 5])
         some = stimulus.generate(at(parameters, order), keys(rows)[order], FS)
-        assert torch.equal(some, whole[order, : some.shape[1]])
+        assert torch.equal(some, whole[order][..., : some.shape[-1]])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -192,6 +195,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "am_rate_hz": {"am_rate_hz": 9.0, "am_depth_db": -6.0},
     "gap_delay_s": {"gap_delay_s": 0.1},
     "snr_db": {"snr_db": -5.0},
+    "signal_re_spectrum_level_db": {"signal_re_spectrum_level_db": 20.0},
     "full_scale_db_spl": {"full_scale_db_spl": 100.0, "level_db_spl": None},
     "sentence": {"sentence": 3},
     "sentence_list": {"sentence_list": 1},
@@ -226,8 +230,8 @@ def test_every_numeric_parameter_varies_by_row(kind: str, name: str, extra) -> N
     x = stimulus.generate(parameters, one, FS)
     for i in range(3):
         alone = stimulus.generate(at(parameters, i), one[i], FS)
-        assert torch.equal(alone[0], x[i, : alone.shape[1]])
-        assert not x[i, alone.shape[1] :].any()
+        assert torch.equal(alone[0], x[i, ..., : alone.shape[-1]])
+        assert not x[i, ..., alone.shape[-1] :].any()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -240,7 +244,14 @@ def test_every_tracked_variable_changes_the_sound(kind: str, extra) -> None:
         needed = {"click": {"n_clicks": 3}, "vocoded_speech": {"masker": "stationary"}}.get(kind, {})
         reference = stimulus.reference_parameters(stimulus.complete({**extra.get(kind, {}), **needed}), tracked)
         easy = dict(reference)
-        level = {"dB SPL": 60.0, "dB": -3.0 if variable.maximum == 0 else 6.0, "s": 0.02, "Hz": 5.0, "%": 5.0}
+        level = {
+            "dB SPL": 60.0,
+            "dB": -3.0 if variable.maximum == 0 else 6.0,
+            "s": 0.02,
+            "Hz": 5.0,
+            "%": 5.0,
+            "us": 50.0,
+        }
         easy[tracked] = level[variable.unit]
         easy |= dict.fromkeys(variable.reference_also, 60.0)
         one = keys(1)
@@ -256,12 +267,12 @@ def test_silence_around_the_sound(kind: str, extra) -> None:
     before = torch.tensor([0.01, 0.03], dtype=torch.float64)
     padded = {**bare, "silence_before_s": before, "silence_after_s": 0.02}
     y = stimulus.generate(padded, keys(2), FS)
-    n = x.shape[1]
-    assert y.shape[1] == n + 480 + 320
+    n = x.shape[-1]
+    assert y.shape[-1] == n + 480 + 320
     for row, start in enumerate((160, 480)):
-        assert torch.equal(y[row, start : start + n], x[row])
-        assert not y[row, :start].any()
-        assert not y[row, start + n :].any()
+        assert torch.equal(y[row, ..., start : start + n], x[row])
+        assert not y[row, ..., :start].any()
+        assert not y[row, ..., start + n :].any()
     assert stimulus.duration_s(padded) == pytest.approx(stimulus.duration_s(bare) + 0.05)
 
 

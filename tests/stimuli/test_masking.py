@@ -191,3 +191,17 @@ def test_notched_noise_tone() -> None:
 def test_errors(kind: str, change, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         generate(kind, **change)
+
+
+def test_level_re_the_spectrum_level_of_the_noise_however_that_is_given() -> None:
+    """40 dB in 1 Hz over 100 Hz are 60 dB: both give a tone of 55 dB."""
+    about = {"low_hz": 950.0, "high_hz": 1050.0, "duration_s": 0.4}
+    found = []
+    for given in ({"spectrum_level_db_spl": 40.0}, {"level_db_spl": 60.0}):
+        own = {**about, **given}
+        with_tone = generate("tone_in_noise", **own, signal_re_spectrum_level_db=15.0)
+        without = generate("tone_in_noise", **own, signal_re_spectrum_level_db=-math.inf)
+        found.append(float(level((with_tone - without)[0, 2400:4000])))
+    assert found == pytest.approx([55.0, 55.0], abs=0.01)
+    with pytest.raises(SpecError, match="not both"):
+        generate("tone_in_noise", signal_re_spectrum_level_db=15.0, snr_db=0.0)
