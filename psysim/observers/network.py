@@ -117,7 +117,7 @@ class NetworkObserver(Observer):
     def calibration(self) -> dict[str, Any]:
         """The network and its accuracy on the sounds of its training: facts for the result's provenance."""
         return {
-            "status": "trained network, spikes are its noise",
+            "status": "its noise was that of the spikes of the trained network",
             "network": self.network.name,
             "fingerprint": self.network.fingerprint(),
             "test": self._facts.get("test"),

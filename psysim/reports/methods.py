@@ -108,6 +108,10 @@ def _task(task: Mapping[str, Any]) -> str:
     if task.get("kind", "afc") == "matching":
         order = "after the standard" if task.get("standard") == "first" else "before or after the standard, at random"
         return f"A variable sound, {order}{noise}, was matched to a standard (two intervals).{rove}"
+    if task.get("kind", "afc") == "identification":
+        place = task.get("place")
+        which = "a label drawn at random in every trial" if place is None else f"label {place} of each sound"
+        return f"In every trial {which} was to be named, one of {task['n_alternatives']} alternatives{noise}.{rove}"
     if task.get("kind", "afc") != "afc":
         return f"The task was {task['kind']}{noise}.{rove}"
     n = int(task.get("n_intervals", 3))

@@ -128,7 +128,7 @@ def test_the_highest_frequency_is_heard_out(frequency: Path) -> None:
     threshold = float(run["threshold"].mean())
     assert 1.0 < threshold < 200.0
     facts = json.loads(run.attrs["provenance"])["calibration"]["network"]
-    assert facts["status"].startswith("trained network")
+    assert facts["status"].endswith("of the trained network")
     assert facts["test"]["accuracy"]["frequency"] > 0.25
     other_rate = float(discrimination(frequency, FS="8000")["threshold"].mean())
     assert other_rate == pytest.approx(threshold, rel=0.6)  # other random numbers, the same network
