@@ -16,6 +16,7 @@ import torch
 from psysim.models import neural
 from psysim.models.neural.causal import ChannelNorm
 from psysim.models.neural.kernels import CausalSTRF
+from psysim.models.neural.state_space import legendre_memory
 from psysim.models.neural.transformer import attention_mask, position_code
 
 DATA = Path(__file__).parent / "data" / "deepstrf"
@@ -70,6 +71,14 @@ MODELS = (
     "convnet2d",
     "transformer",
     "transformer_window",
+    "statenet_gru",
+    "statenet_gru_conv",
+    "statenet_gru_fc",
+    "statenet_lstm",
+    "statenet_rnn",
+    "statenet_rnn_b",
+    "statenet_lmu",
+    "statenet_mamba",
 )
 
 
@@ -82,8 +91,8 @@ def test_model(name: str) -> None:
     x = torch.from_numpy(arrays["x"])
     assert model.count_trainable_params() == meta["n_params"]
     assert error(model(x), arrays["y_eval"]) < 3e-5
-    if "gradmap_eval_raw" in arrays:  # the reference has the wrong sign
-        assert error(model.STRF_gradmap(arrays["gradmap_eval_raw"].shape[-1]), -arrays["gradmap_eval_raw"]) < 1e-4
+    for key in arrays.keys() & {"gradmap_eval_raw", "gradmap_T16_eval_raw"}:  # the reference has the wrong sign
+        assert error(model.STRF_gradmap(arrays[key].shape[-1]), -arrays[key]) < 1e-4
     if "strf_weight" in arrays:
         assert error(model.STRF_weight(), arrays["strf_weight"]) < 3e-5
 
@@ -168,3 +177,39 @@ def test_layers(name: str) -> None:
         # The reference has no padding here: its first output is at our frame T - 1.
         y = CausalSTRF(kernel)(tensors["gauss_x"])[:, :, None, strf["T"] - 1 :]
         assert error(y, arrays[prefix + "y"]) < 3e-5
+
+
+@pytest.mark.parametrize("name", ["locally_connected1d", "locally_connected1d_b"])
+def test_locally_connected(name: str) -> None:
+    meta, arrays = read(name)
+    layer = neural.LocallyConnected1d(**meta)
+    layer.load_state_dict({key: torch.from_numpy(arrays[key]) for key in ("weights", "biases")})
+    assert error(layer(torch.from_numpy(arrays["x"])), arrays["y"]) < 3e-5
+
+
+def test_legendre_memory() -> None:
+    _, arrays = read("statenet_lmu")
+    for value, key in zip(legendre_memory(128, 99.0), ("lmu_A", "lmu_B"), strict=True):
+        assert error(value, arrays[key]) < 1e-4
+
+
+def test_state_space_with_the_kernel_of_s4() -> None:
+    """The reference's kernel has another parameterisation; what is around it is that of our diagonal layer."""
+    meta, arrays = read("statenet_s4")
+    model = neural.StateNet(34, 5, rnn_type="Diagonal", hidden_channels=5).eval()
+    tensors = weights(arrays)
+    encoder, layer = model.core[0], model.core[1]
+    encoder.connections.load_state_dict({k: tensors[f"encoder_layers.0.{k}"] for k in ("weights", "biases")})
+    encoder.norm.load_state_dict({f"ln.{k}": tensors[f"encoder_layers.1.ln.{k}"] for k in ("weight", "bias")})
+    layer.D.data.copy_(tensors["rnn.layer.D"][0])
+    for key in ("weight", "bias"):
+        getattr(layer.output_linear[0], key).data.copy_(tensors[f"rnn.output_linear.0.{key}"])
+    model.readout.load_state_dict(
+        {k.removeprefix("readout."): v for k, v in tensors.items() if k.startswith("readout.")}
+    )
+    features = encoder(torch.from_numpy(arrays["x"]))
+    kernel = torch.from_numpy(arrays["s4_kernel"])[0]
+    padded = torch.nn.functional.pad(features, (kernel.shape[1] - 1, 0))
+    filtered = torch.nn.functional.conv1d(padded, kernel.flip(1)[:, None], groups=len(kernel))
+    assert error(model.readout(layer.mix(filtered, features)), arrays["y_eval"]) < 2e-4
+    assert meta["config"]["rnn_type"] == "S4"

@@ -16,6 +16,7 @@ from psysim.models.neural.kernels import FullKernel, GaussianMixtureKernel, Sepa
 from psysim.models.neural.leaky import ExponentialDecay
 from psysim.models.neural.linear import Linear, LinearNonlinear
 from psysim.models.neural.networks import DNet, NetworkReceptiveField
+from psysim.models.neural.statenet import LocallyConnected1d, StateNet
 from psysim.models.neural.transformer import Transformer
 
 __all__ = [
@@ -32,12 +33,14 @@ __all__ = [
     "ICAdaptation",
     "Linear",
     "LinearNonlinear",
+    "LocallyConnected1d",
     "NetworkReceptiveField",
     "NeuralModel",
     "ParametricDoubleExponential",
     "ParametricSigmoid",
     "ParametricSoftplus",
     "SeparableKernel",
+    "StateNet",
     "Transformer",
     "adaptation_time_constant_ms",
     "band_frequencies",

@@ -63,7 +63,7 @@ class Configured(nn.Module):
 registry: Registry[type[Configured]] = Registry(
     "neural response model",
     "psysim.neural_models",
-    tuple(f"{ROOM}.{name}" for name in ("convolutional", "linear", "networks", "transformer")),
+    tuple(f"{ROOM}.{name}" for name in ("convolutional", "linear", "networks", "statenet", "transformer")),
 )
 prefilters: Registry[type[Configured]] = Registry("prefilter", "psysim.neural_prefilters", (f"{ROOM}.adaptation",))
 front_ends: Registry[type[Configured]] = Registry("front-end", "psysim.neural_front_ends", ())

@@ -1,0 +1,235 @@
+"""CPU kernels of the recurrent cells: one row of a batch at a time, vectors of hidden units.
+
+All sizes are multiples of `LANES`: the caller pads units with zeros, which stay zero. The input's share of a cell comes
+in ready, (B, T, G H) for G gates; a matrix W of K inputs and J outputs is flat with the outputs last, W[k J + j]. What
+the way back needs is kept: the gates, and the states are the output itself.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+# Compiled functions are typed by numba.
+
+from __future__ import annotations
+
+from psysim.ops.cpu.exp import exp, expm1
+from psysim.ops.cpu.simd import LANES, fma, load, splat, store
+from psysim.ops.cpu.tiles import kernel, scratch
+
+__all__ = [
+    "gru_backward",
+    "gru_forward",
+    "lmu_backward",
+    "lmu_forward",
+    "lstm_backward",
+    "lstm_forward",
+    "rnn_backward",
+    "rnn_forward",
+]
+
+
+@kernel
+def _sigmoid(x):
+    return 1.0 / (1.0 + exp(-x))
+
+
+@kernel
+def _tanh(x):
+    e = expm1(x * -2.0)
+    return -e / (e + 2.0)
+
+
+@kernel
+def _matvec(matrix, inputs, outputs, vector, at, out, to, add):
+    """out[to + j] (+)= sum_k matrix[k outputs + j] vector[at + k]; ``inputs`` is a multiple of four."""
+    for j in range(0, outputs, LANES):
+        a = load(out, to + j) if add else splat(out, 0.0)
+        b, c, d = splat(out, 0.0), splat(out, 0.0), splat(out, 0.0)
+        for k in range(0, inputs, 4):
+            place = k * outputs + j
+            a = fma(load(matrix, place), splat(out, vector[at + k]), a)
+            b = fma(load(matrix, place + outputs), splat(out, vector[at + k + 1]), b)
+            c = fma(load(matrix, place + 2 * outputs), splat(out, vector[at + k + 2]), c)
+            d = fma(load(matrix, place + 3 * outputs), splat(out, vector[at + k + 3]), d)
+        store(out, to + j, (a + b) + (c + d))
+
+
+@kernel
+def rnn_forward(row, given, matrix, units, frames, begin, out):
+    """H = tanh(given + h W)."""
+    state = begin[row * units : (row + 1) * units].copy()
+    for t in range(frames):
+        at = (row * frames + t) * units
+        out[at : at + units] = given[at : at + units]
+        _matvec(matrix, units, units, state, 0, out, at, True)
+        for j in range(0, units, LANES):
+            h = _tanh(load(out, at + j))
+            store(out, at + j, h)
+            store(state, j, h)
+
+
+@kernel
+def rnn_backward(row, grad, matrix, units, frames, out, slope, grad_begin):
+    """``matrix`` is transposed here; ``slope`` becomes the gradient of ``given``."""
+    carry = scratch(units, grad)
+    for back in range(frames):
+        at = (row * frames + frames - 1 - back) * units
+        for j in range(0, units, LANES):
+            h = load(out, at + j)
+            store(slope, at + j, (load(grad, at + j) + load(carry, j)) * (1.0 - h * h))
+        _matvec(matrix, units, units, slope, at, carry, 0, False)
+    grad_begin[row * units : (row + 1) * units] += carry
+
+
+@kernel
+def gru_forward(row, given, matrix, bias, units, frames, begin, out, gates):
+    """r, z = sigmoid(given + h W), q = h W_n + bias, n = tanh(given_n + r q), h = (1 - z) n + z h; kept: r, z, n, q."""
+    state = begin[row * units : (row + 1) * units].copy()
+    drive = scratch(3 * units, given)
+    for t in range(frames):
+        at = (row * frames + t) * units
+        drive[2 * units :] = bias
+        drive[: 2 * units] = given[3 * at : 3 * at + 2 * units]
+        _matvec(matrix, units, 3 * units, state, 0, drive, 0, True)
+        for j in range(0, units, LANES):
+            r, z = _sigmoid(load(drive, j)), _sigmoid(load(drive, units + j))
+            q = load(drive, 2 * units + j)
+            n = _tanh(load(given, 3 * at + 2 * units + j) + r * q)
+            h = n + z * (load(state, j) - n)
+            store(state, j, h)
+            store(out, at + j, h)
+            store(gates, 4 * at + j, r)
+            store(gates, 4 * at + units + j, z)
+            store(gates, 4 * at + 2 * units + j, n)
+            store(gates, 4 * at + 3 * units + j, q)
+
+
+@kernel
+def gru_backward(row, grad, matrix, units, frames, begin, out, gates, slope, slope_q, grad_begin):
+    """``slope``: gradient of ``given``; ``slope_q``: of q."""
+    carry, inner = scratch(units, grad), scratch(3 * units, grad)
+    for back in range(frames):
+        t = frames - 1 - back
+        at = (row * frames + t) * units
+        for j in range(0, units, LANES):
+            r, z = load(gates, 4 * at + j), load(gates, 4 * at + units + j)
+            n, q = load(gates, 4 * at + 2 * units + j), load(gates, 4 * at + 3 * units + j)
+            before = load(out, at - units + j) if t > 0 else load(begin, row * units + j)
+            dh = load(grad, at + j) + load(carry, j)
+            dn = dh * (1.0 - z) * (1.0 - n * n)
+            dr, dz, dq = dn * q * r * (1.0 - r), dh * (before - n) * z * (1.0 - z), dn * r
+            store(slope, 3 * at + j, dr)
+            store(slope, 3 * at + units + j, dz)
+            store(slope, 3 * at + 2 * units + j, dn)
+            store(slope_q, at + j, dq)
+            store(inner, j, dr)
+            store(inner, units + j, dz)
+            store(inner, 2 * units + j, dq)
+            store(carry, j, dh * z)
+        _matvec(matrix, 3 * units, units, inner, 0, carry, 0, True)
+    grad_begin[row * units : (row + 1) * units] += carry
+
+
+@kernel
+def lstm_forward(row, given, matrix, units, frames, begin, begin_cell, out, cells, gates):
+    """i, f, g, o from given + h W; c = f c + i g, h = o tanh(c)."""
+    state = begin[row * units : (row + 1) * units].copy()
+    cell = begin_cell[row * units : (row + 1) * units].copy()
+    for t in range(frames):
+        at = (row * frames + t) * units
+        gates[4 * at : 4 * (at + units)] = given[4 * at : 4 * (at + units)]
+        _matvec(matrix, units, 4 * units, state, 0, gates, 4 * at, True)
+        for j in range(0, units, LANES):
+            k = 4 * at + j
+            i, f = _sigmoid(load(gates, k)), _sigmoid(load(gates, k + units))
+            g, o = _tanh(load(gates, k + 2 * units)), _sigmoid(load(gates, k + 3 * units))
+            c = f * load(cell, j) + i * g
+            h = o * _tanh(c)
+            store(cell, j, c)
+            store(cells, at + j, c)
+            store(state, j, h)
+            store(out, at + j, h)
+            store(gates, k, i)
+            store(gates, k + units, f)
+            store(gates, k + 2 * units, g)
+            store(gates, k + 3 * units, o)
+
+
+@kernel
+def lstm_backward(row, grad, grad_cell, matrix, units, frames, begin_cell, cells, gates, slope, grad_begin, grad_first):
+    """``slope``: gradient of ``given``; ``grad_cell`` is that of the last cell state, ``grad_first`` of the first."""
+    carry = scratch(units, grad)
+    along = grad_cell[row * units : (row + 1) * units].copy()
+    for back in range(frames):
+        t = frames - 1 - back
+        at = (row * frames + t) * units
+        for j in range(0, units, LANES):
+            k = 4 * at + j
+            i, f = load(gates, k), load(gates, k + units)
+            g, o = load(gates, k + 2 * units), load(gates, k + 3 * units)
+            before = load(cells, at - units + j) if t > 0 else load(begin_cell, row * units + j)
+            shape = _tanh(load(cells, at + j))
+            dh = load(grad, at + j) + load(carry, j)
+            dc = load(along, j) + dh * o * (1.0 - shape * shape)
+            store(slope, k, dc * g * i * (1.0 - i))
+            store(slope, k + units, dc * before * f * (1.0 - f))
+            store(slope, k + 2 * units, dc * i * (1.0 - g * g))
+            store(slope, k + 3 * units, dh * shape * o * (1.0 - o))
+            store(along, j, dc * f)
+        _matvec(matrix, 4 * units, units, slope, 4 * at, carry, 0, False)
+    grad_begin[row * units : (row + 1) * units] += carry
+    grad_first[row * units : (row + 1) * units] += along
+
+
+@kernel
+def _dot(a, at, b, to, size):
+    total = 0.0
+    for k in range(size):
+        total += a[at + k] * b[to + k]
+    return total
+
+
+@kernel
+def lmu_forward(row, given, share, a, b, e_h, e_m, w_h, w_m, units, order, frames, begin, begin_memory, out, memory):
+    """U = share + e_h h + e_m m, m = A m + b u, h = tanh(given + h W_h + m W_m)."""
+    state = begin[row * units : (row + 1) * units].copy()
+    past = begin_memory[row * order : (row + 1) * order].copy()
+    for t in range(frames):
+        at, to = (row * frames + t) * units, (row * frames + t) * order
+        u = share[row * frames + t] + _dot(e_h, 0, state, 0, units) + _dot(e_m, 0, past, 0, order)
+        for j in range(0, order, LANES):
+            store(memory, to + j, load(b, j) * splat(memory, u))
+        _matvec(a, order, order, past, 0, memory, to, True)
+        past[:] = memory[to : to + order]
+        out[at : at + units] = given[at : at + units]
+        _matvec(w_h, units, units, state, 0, out, at, True)
+        _matvec(w_m, order, units, past, 0, out, at, True)
+        for j in range(0, units, LANES):
+            h = _tanh(load(out, at + j))
+            store(out, at + j, h)
+            store(state, j, h)
+
+
+@kernel
+def lmu_backward(
+    row, grad, grad_memory, a, b, e_h, e_m, w_h, w_m, units, order, frames, out, slope, slope_u, grad_begin, grad_past
+):
+    """Matrices are transposed here; ``slope`` and ``slope_u`` become the gradients of ``given`` and of u."""
+    carry = scratch(units, grad)
+    along = grad_memory[row * order : (row + 1) * order].copy()
+    other = scratch(order, grad)
+    for back in range(frames):
+        at = (row * frames + frames - 1 - back) * units
+        for j in range(0, units, LANES):
+            h = load(out, at + j)
+            store(slope, at + j, (load(grad, at + j) + load(carry, j)) * (1.0 - h * h))
+        _matvec(w_m, units, order, slope, at, along, 0, True)
+        u = _dot(b, 0, along, 0, order)
+        slope_u[row * frames + frames - 1 - back] = u
+        for j in range(0, order, LANES):
+            store(other, j, load(e_m, j) * splat(other, u))
+        _matvec(a, order, order, along, 0, other, 0, True)
+        along[:] = other
+        for j in range(0, units, LANES):
+            store(carry, j, load(e_h, j) * splat(carry, u))
+        _matvec(w_h, units, units, slope, at, carry, 0, True)
+    grad_begin[row * units : (row + 1) * units] += carry
+    grad_past[row * order : (row + 1) * order] += along
