@@ -1,7 +1,9 @@
 """Stimuli: batched generators of sounds in pascal, and the kinds of stimuli that experiments name.
 
-Generators take physical parameters, each a number or one per row, and return (B, T). Kinds are found by name:
+Generators take physical parameters, each a number or one per row, and return (B, T). Kinds are found by name.
 
+Examples
+--------
 >>> registry.names()[:4]
 ['am_noise', 'am_tone', 'click', 'fm_tone']
 """
