@@ -108,14 +108,18 @@ LISTS: dict[str, Callable[[], Rows]] = {
 
 
 def frame_rows(frame: pd.DataFrame) -> Rows:
-    """Return a table's rows as text; numbers with three significant decimals."""
+    """Return a table's rows as text: numbers with three decimals, small ones with three digits."""
     return [
         {str(c): _text(v) for c, v in zip(frame.columns, row, strict=True)} for row in frame.itertuples(index=False)
     ]
 
 
 def _text(value: object) -> str:
-    return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    if 0 < abs(value) < 0.1:  # a gap of 2.3 ms is 0.0023 s
+        return f"{value:.3g}"
+    return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def show_thresholds(dataset: xr.Dataset) -> None:

@@ -165,7 +165,7 @@ def matches(run: Run, name: str, where: Where, tolerance: float, same: Mapping[s
     rows = filtered(
         rows, {k: v for k, v in where.items() if not (is_curve and k == RATE)}
     )  # interpolation needs it whole
-    model = filtered(run.table, where)
+    model = filtered(run.table, {k: v for k, v in where.items() if k in (*run.varied, *run.fixed)})
     shared = [f for f in factors if f in run.varied or f in run.fixed]
     problem = _problem(run, table, rows, model, factors, shared, where)
     notes = [problem] if problem else []

@@ -87,7 +87,7 @@ def make_observer(spec: ExperimentSpec, index: int, device: str = "cpu") -> Obse
         model = models.get(described.model)(fs=spec.run.fs, **described.model_options)
         if described.audiogram is not None:
             loss = hearing_loss_options(described.model, model, as_audiogram(described.audiogram))
-            model = type(model)(fs=spec.run.fs, **described.model_options, **loss)
+            model = type(model)(fs=spec.run.fs, **{**described.model_options, **loss})
         model = model.to(device)
     return kind(kind.Settings.model_validate(described.settings), model)
 

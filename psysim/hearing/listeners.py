@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from psysim.errors import SpecError
 from psysim.hearing.audiograms import Audiogram, standard_audiogram
 from psysim.hearing.loudness_loss import loudness_losses
 from psysim.models import Model
 from psysim.registry import Registry
+from psysim.stages import hair_cell_losses
 
 __all__ = ["as_audiogram", "hearing_loss_options", "losses"]
 
@@ -90,3 +91,14 @@ def hearing_loss_options(name: str, model: Model, audiogram: Audiogram) -> dict[
 @losses.register("glasberg2002")
 def _loudness(model: Model, audiogram: Audiogram) -> dict[str, Any]:
     return dict(loudness_losses(audiogram, model.fc))
+
+
+@losses.register("paulick2024")
+def _casp(model: Model, audiogram: Audiogram) -> dict[str, Any]:
+    """Outer hair cells first, as far as they have gain to lose; inner hair cells take the rest."""
+    casp = cast(Any, model)
+    outer, inner = hair_cell_losses(casp.drnl, audiogram.frequency_hz, audiogram.level_db_hl)
+    return {
+        "drnl_kwargs": {**casp.drnl_kwargs, "ohc_loss_db": outer.tolist()},
+        "ihc_kwargs": {**casp.ihc_kwargs, "ihc_loss_db": inner.tolist()},
+    }

@@ -18,7 +18,7 @@ from psysim.observers.calibration import IntensityTask, calibration_tones, code_
 from psysim.observers.template import TemplateObserver, TemplateSettings, flat
 from psysim.procedures.sdt import d_prime_mafc
 from psysim.rng import Keys
-from psysim.stages.binaural import ExcitationInhibition, double_exponential, framed
+from psysim.stages.binaural import DELAYS_S, ExcitationInhibition, double_exponential, framed
 from psysim.stimuli import registry as stimuli
 from psysim.units import erb_number
 
@@ -80,8 +80,8 @@ class BinauralDetector(TemplateObserver):
     References
     ----------
     Breebaart, van de Par and Kohlrausch (2001a, b, c), J. Acoust. Soc. Am. 110, 1074-1088, 1089-1104, 1105-1117. The
-    model as a whole is theirs; the time constant of the monaural channels, frames of 10 ms, elements with delays of 0
-    and of half a period only, and both calibrations are ours.
+    model as a whole is theirs; the time constant of the monaural channels, frames of 10 ms, a coarse grid of delays and
+    both calibrations are ours.
     """
 
     class Settings(TemplateSettings):
@@ -100,8 +100,10 @@ class BinauralDetector(TemplateObserver):
             description="standard deviation of the internal noise on the elements (s^0.5), or 'calibrated': from an "
             "interaural time difference of 28.7 microseconds of a 500-Hz tone",
         )
-        delays_periods: tuple[float, ...] = pydantic.Field(
-            default=(-0.5, 0.0, 0.5), min_length=1, description="internal delays, in periods of the channel's centre"
+        delays_s: tuple[float, ...] = pydantic.Field(
+            default=DELAYS_S,
+            min_length=1,
+            description="internal delays in s, above 0: of the right ear; short ones first",
         )
         gains_db: tuple[float, ...] = pydantic.Field(
             default=(0.0,), min_length=1, description="internal gains of the left ear re the right, in dB"
@@ -125,7 +127,7 @@ class BinauralDetector(TemplateObserver):
         self.stage = ExcitationInhibition(
             self.model.fs,
             self.model.fc.detach(),
-            delays_periods=self.settings.delays_periods,
+            delays_s=self.settings.delays_s,
             gains_db=self.settings.gains_db,
             frame_s=self.settings.frame_s,
             dtype=self.model.dtype,
@@ -188,7 +190,7 @@ class BinauralDetector(TemplateObserver):
             "model": type(self.model).__name__,
             "model_parameters": self.model.parameters_dict(),
             "settings": {
-                k: v for k, v in self.settings.model_dump().items() if k in ("delays_periods", "gains_db", "frame_s")
+                k: v for k, v in self.settings.model_dump().items() if k in ("delays_s", "gains_db", "frame_s")
             }
             | {"monaural_window_s": self.settings.monaural_window_s},
             "psysim": __version__,
@@ -314,7 +316,7 @@ class BinauralDetector(TemplateObserver):
 
     def _chunk(self, sounds: Tensor) -> int:
         """Return how many sounds the memory allows at once."""
-        samples = sounds.shape[-1] * len(self.model.fc) * (10 + 3 * len(self.stage.shifts[0]))
+        samples = sounds.shape[-1] * len(self.model.fc) * (10 + 3 * len(self.stage.shifts))
         return int(max(1, template.CHUNK_BYTES // (4 * samples)))
 
     def _weighted(self, sounds: Tensor, index: Tensor) -> Tensor:

@@ -32,6 +32,9 @@ def double_exponential(x: Tensor, frame_s: float, window_s: Tensor | float) -> T
     return per_row(lambda row: row @ kernel, x)
 
 
+DELAYS_S = (0.0, -0.0005, 0.0005, -0.001, 0.001, -0.002, 0.002, -0.004, 0.004)
+
+
 class ExcitationInhibition(AuditoryModule):
     r"""Excitation-inhibition elements: what is left of one ear when the other, delayed and scaled, is subtracted.
 
@@ -50,8 +53,9 @@ class ExcitationInhibition(AuditoryModule):
         Sampling rate, Hz.
     fc : Tensor or sequence of float (F,)
         Centre frequencies of the channels, Hz.
-    delays_periods : sequence of float
-        Internal delays, in periods of the channel's centre frequency; above 0: the right ear is delayed.
+    delays_s : sequence of float
+        Internal delays tau, s, of every channel; above 0: the right ear is delayed. By default 0 and plus and minus
+        0.5, 1, 2 and 4 ms, half periods of 1000, 500, 250 and 125 Hz.
     gains_db : sequence of float
         Internal gains alpha, dB. All delays go with all gains: K elements per channel.
     window_s : float
@@ -69,15 +73,15 @@ class ExcitationInhibition(AuditoryModule):
 
     Attributes
     ----------
-    shifts : list of list of int
-        Delay of each channel's elements, samples.
+    shifts : list of int
+        The delays in samples.
     gains_db : tuple of float
-    weights : Tensor (F, K)
+    weights : Tensor (K,)
 
     Raises
     ------
     SpecError
-        If an argument is out of range or a delay is longer than 1 s.
+        If an argument is out of range.
 
     References
     ----------
@@ -89,8 +93,8 @@ class ExcitationInhibition(AuditoryModule):
     >>> stage = ExcitationInhibition(8000.0, [500.0, 1000.0])
     >>> same = torch.rand(1, 1, 2, 800).expand(1, 2, 2, 800)
     >>> out = stage(same)
-    >>> out.shape, bool((out[:, :, 1] == 0).all())  # the element without delay is silent
-    (torch.Size([1, 2, 3, 10]), True)
+    >>> out.shape, bool((out[:, :, 0] == 0).all())  # the element without delay is silent
+    (torch.Size([1, 2, 9, 10]), True)
     """
 
     window_s: Tensor
@@ -101,7 +105,7 @@ class ExcitationInhibition(AuditoryModule):
         self,
         fs: float,
         fc: Tensor | Sequence[float],
-        delays_periods: Sequence[float] = (-0.5, 0.0, 0.5),
+        delays_s: Sequence[float] = DELAYS_S,
         gains_db: Sequence[float] = (0.0,),
         window_s: float = 0.03,
         knee: float = 5e4,
@@ -114,8 +118,8 @@ class ExcitationInhibition(AuditoryModule):
         centre = torch.as_tensor(fc, dtype=torch.float64).reshape(-1)
         if len(centre) == 0 or not bool((centre > 0).all()) or not bool(centre.isfinite().all()):
             raise SpecError(f"fc must hold centre frequencies above 0 Hz, got {centre.tolist()}.")
-        if not delays_periods or not gains_db:
-            raise SpecError("delays_periods and gains_db must hold at least one value each.")
+        if not delays_s or not gains_db:
+            raise SpecError("delays_s and gains_db must hold at least one value each.")
         for name, value in (("window_s", window_s), ("knee", knee), ("delay_weight_s", delay_weight_s)):
             check_range(name, value, 0.0, low_open=True)
             self.constant(name, value)
@@ -123,14 +127,12 @@ class ExcitationInhibition(AuditoryModule):
         self.frame = max(1, round(frame_s * self.fs))
         for gain in gains_db:
             check_range("gains_db", gain, -60.0, 60.0, unit="dB")
-        delay = torch.as_tensor(list(delays_periods), dtype=torch.float64) / centre.cpu()[:, None]
-        check_range("longest delay", float(delay.abs().max()), 0.0, 1.0, unit="s")
+        for delay in delays_s:
+            check_range("delays_s", delay, -1.0, 1.0, unit="s")
         self.gains_db = tuple(float(g) for g in gains_db)
-        self.delays_periods = tuple(float(d) for d in delays_periods)
-        self.shifts = (delay * self.fs).round().to(torch.int64).tolist()
-        self.register_buffer("delay_s", delay.repeat_interleave(len(self.gains_db), dim=1), persistent=False)
-
-    delay_s: Tensor
+        self.delays_s = tuple(float(d) for d in delays_s)
+        self.shifts = [round(delay * self.fs) for delay in self.delays_s]
+        self.n_channels = len(centre)
 
     @property
     def fs_out(self) -> float:
@@ -139,32 +141,33 @@ class ExcitationInhibition(AuditoryModule):
 
     @property
     def weights(self) -> Tensor:
-        """Weight of each element (F, K): a tenth for every ``delay_weight_s`` of delay."""
-        return torch.exp(-math.log(10.0) * self.delay_s.abs() / self.delay_weight_s)
+        """Weight of each element (K,): a tenth for every ``delay_weight_s`` of delay."""
+        delay = torch.tensor(self.delays_s, dtype=torch.float64, device=self.device).abs()
+        return torch.exp(-math.log(10.0) * delay / self.delay_weight_s).repeat_interleave(len(self.gains_db))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the elements' output (B, F, K, T') for the two ears ``x`` (B, 2, F, T), or without B."""
         x = self.enter(x, (3, 4), "(2, F, T) or (B, 2, F, T)")
         batch = x if x.ndim == 4 else x.unsqueeze(0)
-        if batch.shape[1] != 2 or batch.shape[2] != len(self.shifts):
+        if batch.shape[1] != 2 or batch.shape[2] != self.n_channels:
             raise SpecError(
-                f"x has shape {tuple(x.shape)}, but two ears and {len(self.shifts)} channels are needed: (B, 2, F, T)."
+                f"x has shape {tuple(x.shape)}, but two ears and {self.n_channels} channels are needed: (B, 2, F, T)."
             )
         left, right = batch.unbind(1)
-        elements = torch.stack([self._channel(left[:, f], right[:, f], f) for f in range(len(self.shifts))], dim=1)
+        elements = torch.stack(self._elements(left, right), dim=2)
         smooth = double_exponential(elements, self.frame / self.fs, self.window_s)
-        y = self.weights.to(x.dtype)[:, :, None] * torch.log1p(smooth / self.knee.to(x.dtype))
+        y = self.weights.to(x.dtype)[:, None] * torch.log1p(smooth / self.knee.to(x.dtype))
         return y if x.ndim == 4 else y.squeeze(0)
 
-    def _channel(self, left: Tensor, right: Tensor, channel: int) -> Tensor:
-        """Return the frames (B, K, T') of one channel's elements, before smoothing."""
+    def _elements(self, left: Tensor, right: Tensor) -> list[Tensor]:
+        """Return the frames (B, F, T') of every element, before smoothing."""
         found = []
-        for shift in self.shifts[channel]:
+        for shift in self.shifts:
             delayed = shifted(right, shift)
             for gain in self.gains_db:
                 rest = 10 ** (gain / 40) * left - 10 ** (-gain / 40) * delayed
                 found.append(framed(rest.square(), self.frame))
-        return torch.stack(found, dim=1)
+        return found
 
 
 def shifted(x: Tensor, samples: int) -> Tensor:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, Field
 from torch import Tensor
 
 from psysim.errors import check_option
-from psysim.rng import Keys, Purpose, normal
+from psysim.rng import Keys, Purpose, normal, uniform
 from psysim.stimuli.bands import BandParameters, Grid, band_edges, band_spectrum, grids, limit_band
 from psysim.stimuli.base import GatedParameters, GatedStimulus, TrackedVariable, register
 from psysim.stimuli.batch import Number, Rows, by_blocks
@@ -330,6 +330,9 @@ class ModulationParameters(BaseModel):
     depth_db: float = Field(0.0, le=0, description="Modulation depth 20 log10 m in dB; -inf: none.")
     rate_increment_hz: float = Field(0.0, ge=-10e3, le=10e3, description="Modulation frequency in Hz added.")
     modulator_phase_rad: float = Field(0.0, ge=-1e6, le=1e6, description="Starting phase in radians of the modulator.")
+    modulator_phase_random: bool = Field(
+        False, description="Whether a random phase, another one in every interval, is added to modulator_phase_rad."
+    )
     modulation_delay_s: float = Field(0.0, ge=0, le=60, description="Start in s of the modulation in the sound.")
     modulation_duration_s: float | None = Field(
         None, gt=0, le=60, description="Duration in s of the modulation; none: to the end of the sound."
@@ -341,6 +344,16 @@ class ModulationParameters(BaseModel):
     normalise: Literal["expected", "token"] = Field(
         "expected", description="Level on average over tokens, or each token's own rms."
     )
+
+
+def _modulation(p: Rows, keys: Keys) -> dict[str, Any]:
+    """Return the arguments of a generator: the rate with its increment, and the phase, random if that is wanted."""
+    arguments = p.without("rate_increment_hz", "silence_before_s", "silence_after_s", "modulator_phase_random")
+    arguments["rate_hz"] = p["rate_hz"] + p["rate_increment_hz"]
+    if p["modulator_phase_random"]:
+        turn = 2.0 * math.pi * uniform(keys, Purpose.PHASE, 1)[..., 0]
+        arguments["modulator_phase_rad"] = p["modulator_phase_rad"] + turn
+    return arguments
 
 
 DEPTH = TrackedVariable("dB", "Modulation depth, 20 log m (dB)", float("-inf"), -100.0, 0.0, -1)
@@ -363,9 +376,7 @@ class AmTone(GatedStimulus):
 
     def waveform(self, p: Rows, keys: Keys, fs: float) -> Tensor:
         """Return the tones, (B, T) float64."""
-        arguments = p.without("rate_increment_hz", "silence_before_s", "silence_after_s")
-        arguments["rate_hz"] = p["rate_hz"] + p["rate_increment_hz"]
-        return am_tone(**arguments, fs=fs, dtype=torch.float64)
+        return am_tone(**_modulation(p, keys), fs=fs, dtype=torch.float64)
 
 
 @register("am_noise")
@@ -388,6 +399,4 @@ class AmNoise(GatedStimulus):
 
     def waveform(self, p: Rows, keys: Keys, fs: float) -> Tensor:
         """Return the noise, (B, T) float64."""
-        arguments = p.without("rate_increment_hz", "silence_before_s", "silence_after_s")
-        arguments["rate_hz"] = p["rate_hz"] + p["rate_increment_hz"]
-        return am_noise(keys, **arguments, fs=fs, dtype=torch.float64)
+        return am_noise(keys, **_modulation(p, keys), fs=fs, dtype=torch.float64)

@@ -415,3 +415,11 @@ def test_same_and_where_of_the_experiment(folder):
     assert "level_db_sl taken as level_db_spl" in row["note"]
     row = only(compare(ds, "steps", where={"carrier_hz": 1000}))  # the caller's word goes first
     assert (row["n_points"], row["bias"]) == (1, -1.0)
+
+
+def test_a_human_factor_named_condition_is_not_the_number_of_the_condition():
+    where = {"high_hz": 6000.0, "source": "Snell & Hu 1995", "condition": "gap 60 ms after burst onset"}
+    ds = run({"high_hz": [1000.0, 6000.0]}, [0.01, 0.003], tracks="gap_s", kind="gap_in_noise", unit="s")
+    row = only(compare(ds, "gap_detection", where=where))
+    assert row["n_points"] == 1
+    assert row["bias"] == pytest.approx(0.003 - 0.00201)

@@ -45,7 +45,7 @@ def test_anything_else_is_refused(given: object) -> None:
 
 def test_a_model_without_a_rule_says_which_have_one() -> None:
     model = registry.get("dau1997")(fs=16000)
-    with pytest.raises(SpecError, match=r"'dau1997'\. Rules are known for: glasberg2002, moore2016"):
+    with pytest.raises(SpecError, match=r"'dau1997'\. Rules are known for: glasberg2002, moore2016, paulick2024"):
         hearing_loss_options("dau1997", model, as_audiogram("N3"))
 
 
@@ -62,3 +62,19 @@ def test_a_wrong_audiogram_in_a_file_is_named(audiogram: str, message: str) -> N
     with pytest.raises(SpecError, match=r"observers\[0\].audiogram") as error:
         loads(TEXT.format(audiogram=audiogram))
     assert message in str(error.value)
+
+
+def test_casp_loses_outer_hair_cells_first_and_keeps_its_other_options() -> None:
+    """N4: 60 dB HL at 2 kHz; what the gain of the outer hair cells does not hold goes to the inner ones."""
+    name, options = "paulick2024", {"n_channels": 6, "ihc_kwargs": {}}
+    normal = registry.get(name)(fs=44100, **options)
+    loss = hearing_loss_options(name, normal, as_audiogram("N4"))
+    outer, inner = (
+        torch.tensor(loss[a][b]) for a, b in (("drnl_kwargs", "ohc_loss_db"), ("ihc_kwargs", "ihc_loss_db"))
+    )
+    expected = torch.as_tensor(as_audiogram("N4").at(normal.drnl.fc.numpy()))
+    torch.testing.assert_close(outer + inner, expected.to(outer.dtype), rtol=0, atol=1e-4)
+    assert bool((outer <= normal.drnl.max_ohc_loss_db.to(outer.dtype) + 1e-6).all())
+    impaired = type(normal)(fs=44100, **{**options, **loss})
+    x = 2e-3 * torch.randn(1, 2000, generator=torch.Generator().manual_seed(1))
+    assert float(impaired.represent(x).values.abs().sum()) < 0.8 * float(normal.represent(x).values.abs().sum())

@@ -11,10 +11,11 @@ from scipy import signal
 
 from psysim.errors import SpecError
 from psysim.rng import Keys
-from psysim.stimuli import am_noise, am_tone, noise, tone
+from psysim.stimuli import am_noise, am_tone, noise, registry, tone
 from psysim.units import pascal_to_db_spl
 
 F64 = torch.float64
+FS = 16000.0
 NO_DEPTH = -math.inf
 
 
@@ -283,3 +284,19 @@ def test_noise_errors(change, message: str) -> None:
     arguments = {"rate_hz": 16.0, "level_db_spl": 60.0, "fs": 16000, **change}
     with pytest.raises(SpecError, match=message):
         am_noise(keys(1), **arguments)
+
+
+@pytest.mark.parametrize("kind", ["am_tone", "am_noise"])
+def test_a_random_modulator_phase_is_another_one_in_every_row_and_nothing_else_changes(kind: str) -> None:
+    about = {"rate_hz": 10.0, "duration_s": 0.5, "ramp_s": 0.0, "depth_db": 0.0}
+    generate = registry.get(kind)().generate
+    fixed, random = (generate({**about, "modulator_phase_random": on}, keys(4), FS, F64) for on in (False, True))
+    unmodulated = generate({**about, "depth_db": -math.inf, "modulator_phase_random": True}, keys(4), FS, F64)
+    assert torch.equal(unmodulated, generate({**about, "depth_db": -math.inf}, keys(4), FS, F64))
+    time = torch.arange(round(0.5 * FS), dtype=F64) / FS
+    carrier = torch.exp(-2j * math.pi * 10.0 * time)
+    # the factor 1 + sin(2 pi 10 t + phase), times the same constant
+    factors = [torch.where(unmodulated.abs() > 1e-6, x / unmodulated, 1.0) for x in (fixed, random)]
+    turns = [torch.angle(((f - f.mean(-1, keepdim=True)) * carrier).sum(-1)) for f in factors]
+    assert float(turns[0].std()) < 0.1
+    assert float(turns[1].std()) > 0.5
