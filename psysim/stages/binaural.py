@@ -61,7 +61,8 @@ class ExcitationInhibition(AuditoryModule):
     window_s : float
         Time constant of the window, s.
     knee : float
-        E above which the output grows with its logarithm only, (model units)^2. 5e4 is 1 / 0.00002 of the publication.
+        E above which the output grows with its logarithm only, (model units)^2. 5e4 is 1 / 0.00002 of the publication
+        (recalled, as are the two time constants: the paper was not at hand).
     delay_weight_s : float
         Delay in s at which an element has a tenth of the weight.
     frame_s : float
@@ -85,7 +86,7 @@ class ExcitationInhibition(AuditoryModule):
 
     References
     ----------
-    Breebaart, van de Par & Kohlrausch (2001a), J. Acoust. Soc. Am. 110, 1074-1088, Eqs. 7 to 13.
+    Breebaart, van de Par & Kohlrausch (2001a), J. Acoust. Soc. Am. 110, 1074-1088.
 
     Examples
     --------

@@ -5,7 +5,7 @@ Generators take physical parameters, each a number or one per row, and return (B
 Examples
 --------
 >>> registry.names()[:4]
-['am_noise', 'am_tone', 'click', 'fm_tone']
+['am_depth_tone', 'am_noise', 'am_tone', 'click']
 """
 
 from __future__ import annotations

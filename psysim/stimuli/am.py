@@ -346,7 +346,7 @@ class ModulationParameters(BaseModel):
     )
 
 
-def _modulation(p: Rows, keys: Keys) -> dict[str, Any]:
+def modulation_arguments(p: Rows, keys: Keys) -> dict[str, Any]:
     """Return the arguments of a generator: the rate with its increment, and the phase, random if that is wanted."""
     arguments = p.without("rate_increment_hz", "silence_before_s", "silence_after_s", "modulator_phase_random")
     arguments["rate_hz"] = p["rate_hz"] + p["rate_increment_hz"]
@@ -376,7 +376,7 @@ class AmTone(GatedStimulus):
 
     def waveform(self, p: Rows, keys: Keys, fs: float) -> Tensor:
         """Return the tones, (B, T) float64."""
-        return am_tone(**_modulation(p, keys), fs=fs, dtype=torch.float64)
+        return am_tone(**modulation_arguments(p, keys), fs=fs, dtype=torch.float64)
 
 
 @register("am_noise")
@@ -399,4 +399,4 @@ class AmNoise(GatedStimulus):
 
     def waveform(self, p: Rows, keys: Keys, fs: float) -> Tensor:
         """Return the noise, (B, T) float64."""
-        return am_noise(keys, **_modulation(p, keys), fs=fs, dtype=torch.float64)
+        return am_noise(keys, **modulation_arguments(p, keys), fs=fs, dtype=torch.float64)

@@ -33,7 +33,7 @@ __all__ = [
 
 _BUILTIN = (
     *("tones", "am", "fm", "noise", "gap", "masking", "notched_noise", "complexes", "clicks", "files"),
-    *("speech", "speech_in_noise", "vocoder", "binaural"),
+    *("speech", "speech_in_noise", "vocoder", "binaural", "modulation_masking"),
 )
 
 registry: Registry[type[Stimulus]] = Registry(

@@ -22,6 +22,7 @@ from psysim.stimuli import GatedParameters, GatedStimulus, Rows, Stimulus, Track
 FS = 16000
 KINDS = registry.names()
 EXPECTED = {
+    "am_depth_tone",
     "am_noise",
     "am_tone",
     "click",
@@ -32,6 +33,7 @@ EXPECTED = {
     "from_file",
     "from_folder",
     "gap_in_noise",
+    "masked_am_tone",
     "masked_tone",
     "matrix_sentence",
     "noise",
