@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from psysim.evaluation.training import TrainingProgress
+    from psysim.evaluation.descent import DescentProgress
 
 __all__ = ["train"]
 
@@ -29,10 +29,11 @@ def train(recipe: str, out: Path, device: str, resume: bool) -> None:
     try:
         with interrupt_kept() as interrupted:
 
-            def progress(now: TrainingProgress) -> None:
+            def progress(now: DescentProgress) -> None:
                 if now.step % every == 0 or now.step == now.n_steps:
-                    right = ", ".join(f"{name} {share:.3f}" for name, share in now.accuracy.items())
-                    line = f"step {now.step}: validation loss {now.validation_loss:.4f}, correct: {right}"
+                    shares = {k: v for k, v in now.validation.items() if k.startswith("accuracy_")}
+                    right = ", ".join(f"{name.removeprefix('accuracy_')} {v:.3f}" for name, v in shares.items())
+                    line = f"step {now.step}: validation loss {now.validation['loss']:.4f}, correct: {right}"
                     typer.echo(line, err=not sys.stdout.isatty())
                 if interrupted:
                     raise KeyboardInterrupt

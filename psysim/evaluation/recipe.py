@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 import pydantic
 
 from psysim.errors import PsysimError, SpecError
+from psysim.evaluation.descent import DescentSettings
 from psysim.experiments.messages import pydantic_problems, show, unknown_key
 from psysim.experiments.spec import Problem, SpecProblems
 from psysim.models.phaselocknet import Architecture, Configuration, make_nerve, published_config
@@ -107,24 +108,16 @@ class Nerve(_Table):
     )
 
 
-class TrainingSettings(_Table):
+class TrainingSettings(DescentSettings):
     """How the weights are found."""
 
-    seed: int = pydantic.Field(default=1, ge=0, lt=2**63, description="of initial weights, sounds and spikes")
     batch: int = pydantic.Field(default=32, ge=2, le=65536, description="sounds per step; all are new in every step")
-    n_steps: int = pydantic.Field(default=2000, ge=1, le=10**7, description="largest number of steps")
-    learning_rate: float = pydantic.Field(default=1e-3, gt=0, le=1, description="of Adam, at its highest")
-    schedule: Literal["cosine", "constant"] = pydantic.Field(
-        default="cosine", description="cosine: the rate rises over the first 5 % of the steps and then falls to 0"
+    gradient_limit: float | None = pydantic.Field(
+        default=1.0, gt=0, description="largest norm of the gradient of a step; none: no limit"
     )
-    weight_decay: float = pydantic.Field(default=0.0, ge=0, le=1, description="decoupled (AdamW)")
-    gradient_limit: float = pydantic.Field(default=1.0, gt=0, description="largest norm of the gradient of a step")
     precision: Literal["float32", "bfloat16"] = pydantic.Field(
         default="float32", description="bfloat16: products in 16 bit, weights and sums in 32 bit"
     )
-    validate_every: int = pydantic.Field(default=100, ge=1, description="steps between validations and checkpoints")
-    n_validation: int = pydantic.Field(default=512, ge=1, le=2**23, description="sounds of a validation, the same ones")
-    patience: int = pydantic.Field(default=10, ge=1, description="validations without progress that end the training")
     n_test: int = pydantic.Field(default=2048, ge=1, le=2**23, description="sounds of the test at the end")
 
 
@@ -248,7 +241,7 @@ class _Checker:
             return {}
         return dict(value)
 
-    def checked(self, model: type[_Table], values: Any, key: str) -> Any:
+    def checked(self, model: type[pydantic.BaseModel], values: Any, key: str) -> Any:
         if not isinstance(values, dict):
             self.add(key, "must be a table.")
             return None

@@ -10,6 +10,7 @@ import torch
 
 from psysim.errors import NumericsError, SpecError, StoreError
 from psysim.evaluation import training
+from psysim.evaluation.descent import DescentProgress
 from psysim.evaluation.recipe import loads_recipe
 from psysim.evaluation.training import make_model, score_model, train
 from psysim.evaluation.training_sounds import TrainingExamples
@@ -177,7 +178,7 @@ def test_a_network_learns_and_its_file_says_what_it_can(tmp_path: Path) -> None:
 def test_an_interrupted_training_ends_with_the_same_weights(tmp_path: Path) -> None:
     recipe = loads_recipe(RECIPE)
 
-    def stop(now: training.TrainingProgress) -> None:
+    def stop(now: DescentProgress) -> None:
         if now.step == 23:
             raise KeyboardInterrupt
 
@@ -206,7 +207,7 @@ def test_training_ends_when_validations_get_no_better(tmp_path: Path) -> None:
 def test_damage_and_divergence_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = loads_recipe(RECIPE)
 
-    def stop(now: training.TrainingProgress) -> None:
+    def stop(now: DescentProgress) -> None:
         if now.step == 11:
             raise KeyboardInterrupt
 
@@ -217,7 +218,7 @@ def test_damage_and_divergence_are_errors(tmp_path: Path, monkeypatch: pytest.Mo
         train(recipe, tmp_path / "a", resume=True)
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "file").touch()
-    with pytest.raises(StoreError, match="holds no training"):
+    with pytest.raises(StoreError, match="holds nothing to continue"):
         train(recipe, tmp_path / "c")
     monkeypatch.setattr(training, "_losses", lambda *_: ({"x": torch.tensor(float("nan"))}, {}, {}))
     with pytest.raises(NumericsError, match="step 0"):
