@@ -18,6 +18,7 @@ ROOMS = (
     "psysim.evaluation.sound_sets",
     "psysim.experiments",
     "psysim.hearing",
+    "psysim.hearing.aids",
     "psysim.human",
     "psysim.models",
     "psysim.models.phaselocknet",
