@@ -79,6 +79,7 @@ MODELS = (
     "statenet_rnn_b",
     "statenet_lmu",
     "statenet_mamba",
+    "icnet_small",
 )
 
 
@@ -93,6 +94,11 @@ def test_model(name: str) -> None:
     assert error(model(x), arrays["y_eval"]) < 3e-5
     for key in arrays.keys() & {"gradmap_eval_raw", "gradmap_T16_eval_raw"}:  # the reference has the wrong sign
         assert error(model.STRF_gradmap(arrays[key].shape[-1]), -arrays[key]) < 1e-4
+    if "bottleneck" in arrays:
+        assert error(model.wav2spec(x), arrays["bottleneck"]) < 3e-5
+        assert (
+            error(neural.ICNet(**meta["config"]).wav2spec.sincnet.low_hz_, arrays["sd/wav2spec.sincnet.low_hz_"]) < 1e-6
+        )
     if "strf_weight" in arrays:
         assert error(model.STRF_weight(), arrays["strf_weight"]) < 3e-5
 

@@ -15,6 +15,7 @@ from psysim.models.neural.gradient_maps import strf_gradient_map, waveform_gradi
 
 __all__ = ["AudioEncodingModel", "InputScale", "NeuralModel", "register", "registry"]
 
+PUBLISHED_CONSTANTS = ("num_batches_tracked", "div_term", "_n", "_window", "_mel_fb", "_pool_j", "_fc", "_kernels")
 SLOTS = ("wav2spec", "prefiltering", "core", "readout")
 
 
@@ -43,8 +44,6 @@ class NeuralModel(Configured):
     """Whether a sound that starts k frames later has its response k frames later (after a warm-up)."""
     published_names: ClassVar[dict[str, str]] = {}
     """Beginnings of the names of weights in published checkpoints, and what they are here."""
-    published_constants: ClassVar[tuple[str, ...]] = ()
-    """Beginnings of names in published checkpoints that are no weights."""
 
     def __init__(self, out_neurons: int) -> None:
         super().__init__()
@@ -149,12 +148,14 @@ class NeuralModel(Configured):
         SpecError
             If weights are missing, unknown or of another shape.
         """
+        front = getattr(self.wav2spec, "published_names", {})
+        names = self.published_names | {f"wav2spec.{old}": f"wav2spec.{new}" for old, new in front.items()}
         renamed = {}
         for name, value in weights.items():
-            if name.startswith(self.published_constants) or name.endswith("num_batches_tracked"):
+            if name.rpartition(".")[2] in PUBLISHED_CONSTANTS:
                 continue
-            begin = max((b for b in self.published_names if name.startswith(b)), key=len, default="")
-            renamed[self.published_names.get(begin, "") + name.removeprefix(begin)] = value
+            begin = max((b for b in names if name.startswith(b)), key=len, default="")
+            renamed[names.get(begin, "") + name.removeprefix(begin)] = value
         own = {name: value for name, value in self.state_dict().items() if not name.startswith("input_scale.")}
         wrong = sorted(set(own) ^ set(renamed)) or [n for n in own if own[n].shape != renamed[n].shape]
         if wrong:

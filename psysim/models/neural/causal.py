@@ -152,5 +152,5 @@ def initialise(module: nn.Module, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for part in module.modules():
         draw = getattr(part, "initialise", None)
-        if draw is not None and part is not module:
+        if draw is not None:
             draw(generator)

@@ -63,10 +63,14 @@ class Configured(nn.Module):
 registry: Registry[type[Configured]] = Registry(
     "neural response model",
     "psysim.neural_models",
-    tuple(f"{ROOM}.{name}" for name in ("convolutional", "linear", "networks", "statenet", "transformer")),
+    tuple(f"{ROOM}.{name}" for name in ("convolutional", "icnet", "linear", "networks", "statenet", "transformer")),
 )
 prefilters: Registry[type[Configured]] = Registry("prefilter", "psysim.neural_prefilters", (f"{ROOM}.adaptation",))
-front_ends: Registry[type[Configured]] = Registry("front-end", "psysim.neural_front_ends", ())
+front_ends: Registry[type[Configured]] = Registry(
+    "front-end",
+    "psysim.neural_front_ends",
+    tuple(f"{ROOM}.{name}" for name in ("auditory_front_end", "icnet", "learnt_front_ends", "spectral_front_ends")),
+)
 FAMILIES = {"model": registry, "prefilter": prefilters, "front_end": front_ends}
 
 

@@ -219,7 +219,6 @@ class Transformer(AudioEncodingModel):
 
     shift_invariant = False
     published_names: ClassVar[dict[str, str]] = {"patchify.": "core.patchify.", "tsfm.": "core."}
-    published_constants = ("pos_encoding.div_term",)
 
     def __init__(
         self,

@@ -15,6 +15,8 @@ SPECTROGRAM = torch.randn(3, 1, 20, 60, generator=torch.Generator().manual_seed(
 
 
 def make(name: str, **options: object) -> neural.AudioEncodingModel:
+    if name == "icnet":  # its bottleneck takes the place of a spectrogram
+        return neural.ICNet(4, bottleneck_channels=20, encoder_channels=4, n_filters=4, **options)
     return neural.registry.get(name)(n_frequency_bands=20, out_neurons=4, **options)
 
 
