@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from psysim.hearing.aids.base import HearingAid, State, register, registry
+from psysim.hearing.aids.compression import Compressor
 from psysim.hearing.aids.linear import LinearAid
 from psysim.hearing.aids.passthrough import PassThrough, ScalarGain
 from psysim.hearing.aids.prescriptions import PRESCRIPTION_FREQUENCIES_HZ, PRESCRIPTIONS, insertion_gains
@@ -10,6 +11,7 @@ from psysim.hearing.aids.prescriptions import PRESCRIPTION_FREQUENCIES_HZ, PRESC
 __all__ = [
     "PRESCRIPTIONS",
     "PRESCRIPTION_FREQUENCIES_HZ",
+    "Compressor",
     "HearingAid",
     "LinearAid",
     "PassThrough",

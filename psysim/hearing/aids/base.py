@@ -15,7 +15,7 @@ from psysim.stages.fir import complex_dtype, fft_length
 
 __all__ = ["HearingAid", "State", "filtered", "register", "registry"]
 
-BUILTIN = tuple(f"psysim.hearing.aids.{name}" for name in ("passthrough", "linear"))
+BUILTIN = tuple(f"psysim.hearing.aids.{name}" for name in ("passthrough", "linear", "compression"))
 
 registry: Registry[type[HearingAid]] = Registry("hearing aid", "psysim.hearing_aids", BUILTIN)
 register = registry.register

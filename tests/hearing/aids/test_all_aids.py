@@ -16,8 +16,17 @@ AIDS: dict[str, dict[str, Any]] = {
     "pass_through": {},
     "gain": {"gain_db": 12.0},
     "linear": {"prescription": "NAL-R", "audiogram": "N3", "duration_s": 0.006},
+    "wdrc": {
+        "crossovers_hz": [1000.0, 3000.0],
+        "gain_db": [5.0, 15.0, 25.0],
+        "ratio": [1.5, 2.0, 3.0],
+        "max_output_db_spl": 85.0,
+        "coupling": 0.3,
+        "link_ears": True,
+        "duration_s": 0.004,
+    },
 }
-LEARNABLE = {"gain": "gain_db", "linear": "gain_db"}
+LEARNABLE = {"gain": "gain_db", "linear": "gain_db", "wdrc": "ratio"}
 
 
 def aid(name: str, dtype: torch.dtype = torch.float64, **more: Any) -> HearingAid:
