@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tomllib
 from collections.abc import Mapping
@@ -44,7 +45,8 @@ def scoreboard(runs: Mapping[str, xr.Dataset]) -> pd.DataFrame:
         Columns:
 
         - ``experiment``, ``observer``, ``human``, ``label``; ``kind``: "model" (an observer of the run that listens),
-          "simulated" (one that answers without sound) or "published" (a published prediction for the same experiment);
+          "hearing loss" (one with an audiogram: another listener than those of the data), "simulated" (one that answers
+          without sound) or "published" (a published prediction for the same experiment);
         - ``n_points`` compared; ``n_left_out``: conditions of the run without a converged track, which no statistic can
           hold;
         - ``unit``, ``rmse``, ``bias``, ``pearson_r``: over all points of one observer and data set;
@@ -146,8 +148,8 @@ def observer_table(runs: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     pandas.DataFrame
         One row per observer: ``observer``, ``model``, ``decision``; ``internal_noise``: "calibrated", "given",
         "not calibrated" or as the observer says; ``internal_noise_std`` (the first), ``n_internal_noises`` (how many
-        different ones); ``fitted_to``: data sets its parameters were fitted to; ``n_experiments``; ``differs``:
-        experiments in which model, options or settings are not those of its first (settings of the template apart);
+        that differ by more than 5 %); ``fitted_to``: data sets its parameters were fitted to; ``n_experiments``;
+        ``differs``: experiments in which model, options or settings are not those of its first (settings of the template apart);
         ``consistent``: one internal noise, one set of settings.
     """
     import pandas as pd
@@ -163,7 +165,7 @@ def observer_table(runs: Mapping[str, xr.Dataset]) -> pd.DataFrame:
         differs = [name for name, entry, _ in uses if _identity(entry) != first]
         stds = [f["internal_noise_std"] for _, _, f in uses if isinstance(f.get("internal_noise_std"), int | float)]
         states = list(dict.fromkeys(str(f.get("status") or "not stated") for _, _, f in uses))
-        distinct = len({f"{std:.6g}" for std in stds})
+        distinct = _n_distinct(stds)
         rows.append(
             {
                 "observer": observer,
@@ -179,6 +181,13 @@ def observer_table(runs: Mapping[str, xr.Dataset]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _n_distinct(values: list[float], tolerance: float = 0.05) -> int:
+    """Return how many internal noises differ by more than 5 %: sampling rates alone make 1 % (24 and 44.1 kHz)."""
+    rising = sorted(values)
+    jumps = [b > a * (1 + tolerance) for a, b in itertools.pairwise(rising)]
+    return sum(jumps) + 1 if rising else 0
 
 
 # ------------------------------------------------------------ one run
@@ -199,12 +208,14 @@ def _name(entry: Mapping[str, Any]) -> str:
     return str(entry.get("name") or entry.get("model") or entry.get("decision"))
 
 
-def _listens(entry: Mapping[str, Any]) -> bool:
-    """Return whether an observer hears the sounds; one whose kind is not known here counts as one that does."""
+def _kind(entry: Mapping[str, Any]) -> str:
+    """Return what sort of observer one is; one whose decision is not known here counts as one that listens."""
     from psysim.observers import registry
 
     decision = str(entry.get("decision", ""))
-    return decision not in registry or registry.get(decision).needs_sound
+    if decision in registry and not registry.get(decision).needs_sound:
+        return "simulated"
+    return "hearing loss" if entry.get("audiogram") is not None else "model"
 
 
 def _fitted(entry: Mapping[str, Any]) -> list[str]:
@@ -220,7 +231,7 @@ def _identity(entry: Mapping[str, Any]) -> str:
 def _rows_of_run(name: str, ds: xr.Dataset) -> list[dict[str, Any]]:
     observers = [str(o) for o in ds["observer"].values]
     fitted = {_name(entry): ", ".join(_fitted(entry)) for entry in _observers(ds)}
-    kinds = {_name(entry): "model" if _listens(entry) else "simulated" for entry in _observers(ds)}
+    kinds = {_name(entry): _kind(entry) for entry in _observers(ds)}
     base = {"experiment": name, "n_tracks": ds.sizes["track"], "n_left_out": 0}
     if not _human(ds):
         empty = {**base, **deviation_statistics([], []), "human": "", "label": "", "note": "no human data"}

@@ -251,7 +251,7 @@ def _matrix_table(board: pd.DataFrame) -> Table:
     for (name, label), group in compared.groupby(["experiment", "label"], sort=False):
         models = group[(group["kind"] == "model") & (group["fitted"] == "")]
         published = group[group["kind"] == "published"]
-        models = models if len(models) else group[group["kind"] == "simulated"]
+        models = models if len(models) else group[group["kind"].isin(["simulated", "hearing loss"])]
         if not len(models):
             continue
         best = models.sort_values("rmse", kind="stable").iloc[0].to_dict()
@@ -266,7 +266,7 @@ def _matrix_table(board: pd.DataFrame) -> Table:
                 f"{fixed(best['rmse'], unit)} {unit}",
                 signed(best["bias"], unit),
                 _ratio(best["variance_explained"]),
-                f"{best['n_within_error']} of {best['n_with_error']}" if best["n_with_error"] else "no bars",
+                f"{best['n_within_error']:.0f} of {best['n_with_error']:.0f}" if best["n_with_error"] else "no bars",
                 f"{fixed(spread, unit)} ({best['spread_over']})" if math.isfinite(spread) else "not stated",
                 "; ".join(f"{r['observer']} {fixed(r['rmse'], unit)}" for r in published.to_dict("records")) or "–",
             ]

@@ -119,6 +119,10 @@ def test_an_answer_without_sound_is_no_model():
     assert scoreboard({"e": ds})["kind"].tolist() == ["simulated"]
 
 
+def test_a_listener_with_a_loss_is_told_from_the_others():
+    assert scoreboard({"e": run({"a": 0.0}, audiogram="N2")})["kind"].tolist() == ["hearing loss"]
+
+
 def test_details_are_the_comparisons():
     ds = run({"a": 0.5})
     details = scoreboard_details({"e": ds})
@@ -136,6 +140,8 @@ def test_one_observer_with_two_noises_or_settings_is_not_one():
     assert same[["n_internal_noises", "differs", "consistent"]].values.tolist() == [[1, "", True]]
     noises = observer_table({"one": run({"a": 0.0}), "two": run({"a": 0.0}, noise=3.0)})
     assert noises[["n_internal_noises", "consistent"]].values.tolist() == [[2, False]]
+    repeated = observer_table({"one": run({"a": 0.0}, noise=3.0), "two": run({"a": 0.0}, noise=3.03)})
+    assert repeated["n_internal_noises"].tolist() == [1]  # a sampling rate makes 1 %
     settings = observer_table({"one": run({"a": 0.0}), "two": run({"a": 0.0}, model_options={"flow": 100.0})})
     assert settings[["differs", "consistent"]].values.tolist() == [["two", False]]
     assert same["internal_noise"].tolist() == ["calibrated"]
