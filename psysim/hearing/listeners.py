@@ -8,6 +8,7 @@ from typing import Any, cast
 from psysim.errors import SpecError
 from psysim.hearing.audiograms import Audiogram, standard_audiogram
 from psysim.hearing.loudness_loss import loudness_losses
+from psysim.hearing.nerve_loss import nerve_losses
 from psysim.models import Model
 from psysim.registry import Registry
 from psysim.stages import hair_cell_losses
@@ -102,3 +103,10 @@ def _casp(model: Model, audiogram: Audiogram) -> dict[str, Any]:
         "drnl_kwargs": {**casp.drnl_kwargs, "ohc_loss_db": outer.tolist()},
         "ihc_kwargs": {**casp.ihc_kwargs, "ihc_loss_db": inner.tolist()},
     }
+
+
+@losses.register("saddler2024")
+@losses.register("saddler2025")
+def _nerve(model: Model, audiogram: Audiogram) -> dict[str, Any]:
+    threshold, width = model.threshold_db_spl, model.dynamic_range_db
+    return dict(nerve_losses(audiogram, model.fc, threshold, width))  # type: ignore[arg-type]
