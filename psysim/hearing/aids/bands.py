@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -100,7 +101,7 @@ class BandAid(HearingAid):
         if not c:
             return [min(1000.0, self.fs / 4)]
         edges = [c[0] / 2, *c, min(2 * c[-1], self.fs / 2)]
-        return [math.sqrt(a * b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        return [math.sqrt(a * b) for a, b in pairwise(edges)]
 
     def _split(self, x: Tensor, past: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return bands (B, E, F, T), their powers re 20 uPa of the envelope / sqrt(2), and the past for the next."""
