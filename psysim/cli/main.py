@@ -203,6 +203,31 @@ def suite(
     many.suite(files, out, profile, overrides or [], device or None, resume, reports, plan)
 
 
+@app.command("fit-observer")
+def fit_observer(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="A suite file, or experiment files.")],
+    observer: Annotated[str, typer.Option(help="Name of the observer.")],
+    parameter: Annotated[str, typer.Option(help="Setting of its decision, e.g. internal_noise_std.")],
+    low: Annotated[float, typer.Option(help="Lowest value to try, above 0.")],
+    high: Annotated[float, typer.Option(help="Highest value to try.")],
+    steps: Annotated[int, typer.Option(help="Number of values, equal ratios apart.")] = 9,
+    profile: Annotated[str | None, typer.Option(help="Profile of every experiment, for instance quick.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replace a setting in every experiment.")
+    ] = None,
+    tokens: Annotated[int, typer.Option(help="Sound tokens per condition, where sounds are random.")] = 16,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "",
+    csv: Annotated[Path | None, typer.Option(help="CSV file for the error of every value and experiment.")] = None,
+) -> None:
+    """Fit one parameter of an observer to human data, with each experiment left out once."""
+    if device:
+        check_option("--device", device, ("auto", "cpu", "cuda"))
+    from psysim.cli import suite as many
+
+    values = (low, high, steps)
+    many.fit(files, observer, parameter, values, profile, overrides or [], tokens, device or None, csv)
+
+
 @app.command()
 def train(
     recipe: Annotated[

@@ -11,7 +11,7 @@ import typer
 
 from psysim.cli import tables
 from psysim.cli.running import Bar, duration, interrupt_kept
-from psysim.errors import SpecError, check_option
+from psysim.errors import SpecError, check_option, check_range
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from psysim.evaluation.suite import Suite
     from psysim.experiments import Progress
 
-__all__ = ["compare", "suite"]
+__all__ = ["compare", "fit", "suite"]
 
 SHOWN = ("experiment", "observer", "label", "n_points", "unit", "rmse", "bias", "pearson_r", "variance_explained")
 VALUES = ("rmse", "bias", "pearson_r", "variance_explained", "rmse_over_spread")
@@ -109,6 +109,41 @@ def _show_times(seconds: dict[str, float], runs: dict[str, xr.Dataset]) -> None:
             for name, ds in runs.items()
         ]
     )
+
+
+def fit(
+    files: list[Path],
+    observer: str,
+    parameter: str,
+    values: tuple[float, float, int],
+    profile: str | None,
+    overrides: list[str],
+    tokens: int,
+    device: str | None,
+    csv: Path | None,
+) -> None:
+    """Fit one parameter, print what it gives in experiments left out, and the lines for an experiment file."""
+    import numpy as np
+
+    from psysim.evaluation.suite import load_suite
+    from psysim.evaluation.suite_fit import fit_observer
+
+    low, high, steps = values
+    check_range("--low", low, 0.0, low_open=True)
+    check_range("--high", high, low, low_open=True)
+    check_range("--steps", steps, 2, 1000)
+    tried = np.geomspace(low, high, steps).tolist()
+    loaded = load_suite(files, profile=profile, overrides=overrides)
+    found = fit_observer(loaded, observer, parameter, tried, n_tokens=tokens, device=device)
+    tables.show(tables.frame_rows(found.held_out))
+    for name, why in found.left_out.items():
+        typer.echo(f"Left out: {name}: {why}.", err=True)
+    if found.value in (tried[0], tried[-1]):
+        typer.echo("The best value is the lowest or highest that was tried: widen the range.", err=True)
+    names = ", ".join(f'"{name}"' for name in found.fitted_to)
+    typer.echo(f"\n{parameter} = {found.value:.6g}\nfitted_to = [{names}]")
+    if csv is not None:
+        _write(found.errors, csv)
 
 
 def compare(results: list[Path], data: list[str], table: bool, value: str, csv: Path | None) -> None:

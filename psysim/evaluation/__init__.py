@@ -11,6 +11,7 @@ from psysim.evaluation.compare import compare, deviation_statistics, match_point
 from psysim.evaluation.published import published_predictions
 from psysim.evaluation.scoreboard import observer_table, scoreboard, scoreboard_details, scoreboard_matrix
 from psysim.evaluation.suite import Suite, SuiteRun, load_suite, open_suite, run_suite
+from psysim.evaluation.suite_fit import ObserverFit, fit_observer
 from psysim.evaluation.tmtf import LowpassFit, bootstrap_lowpass, fit_lowpass, fit_tmtf, lowpass_db
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ __all__ = [
     "CATEGORIES",
     "LoudnessScaling",
     "LowpassFit",
+    "ObserverFit",
     "Suite",
     "SuiteRun",
     "bootstrap_lowpass",
@@ -27,6 +29,7 @@ __all__ = [
     "compare",
     "deviation_statistics",
     "fit_lowpass",
+    "fit_observer",
     "fit_tmtf",
     "load_suite",
     "lowpass_db",

@@ -149,8 +149,8 @@ def observer_table(runs: Mapping[str, xr.Dataset]) -> pd.DataFrame:
         One row per observer: ``observer``, ``model``, ``decision``; ``internal_noise``: "calibrated", "given",
         "not calibrated" or as the observer says; ``internal_noise_std`` (the first), ``n_internal_noises`` (how many
         that differ by more than 5 %); ``fitted_to``: data sets its parameters were fitted to; ``n_experiments``;
-        ``differs``: experiments in which model, options or settings are not those of its first (settings of the template apart);
-        ``consistent``: one internal noise, one set of settings.
+        ``differs``: experiments in which model, options or settings are not those of its first (settings of the
+        template apart); ``consistent``: one internal noise, one set of settings.
     """
     import pandas as pd
 

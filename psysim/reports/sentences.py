@@ -12,7 +12,7 @@ import numpy as np
 from psysim.procedures import Status
 from psysim.reports.labels import STATUS_WORDS, Labeller, capital, lower
 from psysim.reports.methods import calibration_state
-from psysim.reports.runs import run_of
+from psysim.reports.runs import read_spec, run_of
 from psysim.reports.tables import fixed, quantity, signed
 from psysim.results import STATUS, is_predicted
 
@@ -142,6 +142,7 @@ def warnings(
         found.append(f"This run is not finished: {done} of {status.size} tracks have ended. Thresholds will change.")
     calibration = dict(facts.get("calibration") or {})
     found += [text for name in ds["observer"].values if (text := _calibration_warning(str(name), calibration))]
+    found += _fitted_warnings(ds, human)
     empty = thresholds[(thresholds["n_converged"] == 0)]
     if len(empty):
         found.append(
@@ -208,6 +209,23 @@ def _calibration_warning(name: str, calibration: Mapping[str, Any]) -> str:
             "what a model hears."
         )
     return f"The internal noise of '{name}' is not stated as calibrated, but as '{state}'."
+
+
+def _fitted_warnings(ds: xr.Dataset, human: Sequence[Provenance]) -> list[str]:
+    """Return for each observer with fitted parameters which of the data it describes, and which it predicts."""
+    found = []
+    names = [source.name for source in human]
+    for entry in read_spec(ds).get("observers", []):
+        fitted = list(entry.get("fitted_to", []))
+        name = entry.get("name") or entry.get("model") or entry.get("decision")
+        if fitted:
+            predicted = [n for n in names if n not in fitted]
+            rest = f" It predicts {', '.join(predicted)}." if predicted else ""
+            described = ", ".join(n for n in names if n in fitted) or "none of the data shown"
+            found.append(
+                f"Parameters of '{name}' were fitted to {', '.join(fitted)}: here it describes {described}.{rest}"
+            )
+    return found
 
 
 def threshold_caption(ds: xr.Dataset, numbers: pd.DataFrame, x: str | None, downwards: bool) -> tuple[str, str]:

@@ -7,10 +7,12 @@ import re
 import xml.etree.ElementTree as ET
 
 import pytest
+import tomli_w
 
 from psysim.errors import SpecError, StoreError
 from psysim.evaluation import scoreboard
 from psysim.reports import report, scoreboard_figure, scoreboard_report
+from psysim.reports.runs import read_spec
 
 
 @pytest.fixture
@@ -97,3 +99,11 @@ def test_a_single_report_states_noise_ceiling_and_published_predictions(make, tm
     assert "Noise ceiling: spread of the listeners (dB)" in text
     # SDs 3.69, 3.05 and 3.37 dB: their RMS
     assert "3.38 (SD across listeners)" in text
+
+
+def test_a_report_separates_fitted_from_predicted_data(make, tmp_path):
+    ds = make(n_tracks=2, human=["tmtf_parameters", "psylab_sam_example"])
+    spec = read_spec(ds)
+    spec["observers"][0]["fitted_to"] = ["tmtf_parameters"]
+    text = report(ds.assign_attrs(spec_toml=tomli_w.dumps(spec)), tmp_path / "f.html").read_text()
+    assert "were fitted to tmtf_parameters: here it describes tmtf_parameters. It predicts psylab_sam_example." in text
