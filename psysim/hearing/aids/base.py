@@ -15,7 +15,9 @@ from psysim.stages.fir import complex_dtype, fft_length
 
 __all__ = ["HearingAid", "State", "filtered", "register", "registry"]
 
-BUILTIN = tuple(f"psysim.hearing.aids.{name}" for name in ("passthrough", "linear", "compression"))
+BUILTIN = tuple(
+    f"psysim.hearing.aids.{name}" for name in ("passthrough", "linear", "compression", "noise", "gains", "chain")
+)
 
 registry: Registry[type[HearingAid]] = Registry("hearing aid", "psysim.hearing_aids", BUILTIN)
 register = registry.register

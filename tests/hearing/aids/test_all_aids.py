@@ -25,8 +25,24 @@ AIDS: dict[str, dict[str, Any]] = {
         "link_ears": True,
         "duration_s": 0.004,
     },
+    "filterbank_gains": {"gain_db": [3.0, -2.0, 0.0, 1.0, 5.0, 8.0, 2.0]},
+    "fir": {"taps": [0.2, -0.1, 1.5, 0.3], "delay": 2},
+    "noise_reduction": {"hop_s": 0.001, "rise_s": 0.01},
+    "directional": {"benefit_db": 4.0},
+    "chain": {
+        "stages": [{"kind": "noise_reduction", "hop_s": 0.001, "rise_s": 0.01}, {"kind": "gain", "gain_db": 6.0}]
+    },
 }
-LEARNABLE = {"gain": "gain_db", "linear": "gain_db", "wdrc": "ratio"}
+LEARNABLE = {
+    "gain": "gain_db",
+    "linear": "gain_db",
+    "wdrc": "ratio",
+    "filterbank_gains": "gain_db",
+    "fir": "impulse_response",
+    "noise_reduction": "floor_db",
+    "directional": "benefit_db",
+    "chain": "stages.1.gain_db",
+}
 
 
 def aid(name: str, dtype: torch.dtype = torch.float64, **more: Any) -> HearingAid:
