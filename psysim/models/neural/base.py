@@ -206,9 +206,20 @@ class InputScale(nn.Module):
         self.register_buffer("mean", torch.zeros(n_frequency_bands))
         self.register_buffer("std", torch.ones(n_frequency_bands))
 
+        self.active = False
+
+    def update(self) -> None:
+        """Note whether there is anything to do."""
+        self.active = bool((self.mean != 0).any() or (self.std != 1).any())
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        """Load mean and standard deviation."""
+        super()._load_from_state_dict(*args, **kwargs)
+        self.update()
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the spectrogram (B, 1, F, T) less its mean, over its standard deviation."""
-        return (x - self.mean[:, None]) / self.std[:, None]
+        return (x - self.mean[:, None]) / self.std[:, None] if self.active else x
 
 
 class AudioEncodingModel(NeuralModel):
@@ -324,6 +335,7 @@ class AudioEncodingModel(NeuralModel):
             ):
                 raise SpecError(f"{name} must be {self.F} finite numbers, one per band, and a std positive.")
             getattr(self.input_scale, name).copy_(value)
+        self.input_scale.update()
 
     def _scale(self, x: Tensor) -> Tensor:
         return self.input_scale(x)

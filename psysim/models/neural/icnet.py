@@ -96,7 +96,7 @@ class ICNetEncoder(FrontEnd):
     def __init__(
         self,
         audio_fs: float = 24000.0,
-        dt_ms: float = 10.0,
+        dt_ms: float = 5.0,
         n_filters: int = 48,
         sincnet_kernel_size: int = 64,
         encoder_channels: int = 128,
@@ -188,7 +188,7 @@ class ICNet(AudioEncodingModel):
         out_neurons: int = 1,
         *,
         audio_fs: float = 24000.0,
-        dt_ms: float = 10.0,
+        dt_ms: float = 5.0,
         n_filters: int = 48,
         sincnet_kernel_size: int = 64,
         encoder_channels: int = 128,

@@ -198,4 +198,8 @@ class CausalSTRF(Causal):
         x = x.flatten(1, 2)
         past = weight.shape[-1] - 1
         padded = F.pad(x, (past, 0)) if state is None else torch.cat([state, x], -1)
-        return F.conv1d(padded, weight, self.kernel.bias), padded[..., padded.shape[-1] - past :]
+        after = padded[..., padded.shape[-1] - past :]
+        if padded.requires_grad:
+            return F.conv1d(padded, weight, self.kernel.bias), after
+        # Without a gradient of the input torch is faster in two dimensions, with it four times slower.
+        return F.conv2d(padded[:, None], weight[:, None], self.kernel.bias)[:, :, 0], after

@@ -69,10 +69,18 @@ class LocallyConnected1d(nn.Module):
         uniform(self.biases, -bound, bound, generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, C_out, L) for ``x`` (B, C_in, S)."""
-        patches = x.unfold(2, self.kernel_size, self.stride).permute(2, 0, 1, 3).flatten(2)
-        y = torch.baddbmm(self.biases.T[:, None], patches, self.weights.permute(2, 1, 0))
-        return y.permute(1, 2, 0)
+        """Return (B, C_out, L) for ``x`` (B, C_in, S), or (B, C_out, L, T) for ``x`` (B, C_in, S, T)."""
+        shape = (x.shape[0], x.shape[3]) if x.ndim == 4 else (x.shape[0],)
+        local = patches(x, self.kernel_size, self.stride)
+        y = torch.baddbmm(self.biases.T[..., None], self.weights.permute(2, 0, 1), local)
+        return y.view(*y.shape[:2], *shape).transpose(0, 2)
+
+
+def patches(x: Tensor, kernel_size: int, stride: int) -> Tensor:
+    """Return the inputs of each position, (L, C_in kernel_size, B T), of ``x`` (B, C_in, S) or (B, C_in, S, T)."""
+    local = x.unfold(2, kernel_size, stride)
+    order = (2, 1, 4, 0, 3) if x.ndim == 4 else (2, 1, 3, 0)
+    return local.permute(order).flatten(3).flatten(1, 2)
 
 
 def positions_of(size: int, kernel_size: int, stride: int) -> int:
@@ -83,7 +91,7 @@ def positions_of(size: int, kernel_size: int, stride: int) -> int:
 
 
 class Full(nn.Module):
-    """All bands to all positions: (B, C_in, F) to (B, C, L)."""
+    """All bands to all positions: (B, C_in, F, T) to (B, C, L, T)."""
 
     def __init__(self, inputs: int, channels: int, positions: int) -> None:
         super().__init__()
@@ -91,12 +99,13 @@ class Full(nn.Module):
         self.dense = Dense(inputs, channels * positions)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, C, L) for ``x`` (B, C_in, F)."""
-        return self.dense(x.flatten(1)).view(len(x), self.channels, -1)
+        """Return (B, C, L, T) for ``x`` (B, C_in, F, T)."""
+        y = torch.matmul(self.dense.weight, x.flatten(1, 2)) + self.dense.bias[:, None]
+        return y.view(len(x), self.channels, -1, x.shape[-1])
 
 
 class Shared(nn.Module):
-    """The same kernel at all positions: (B, C_in, F) to (B, C, L)."""
+    """The same kernel at all positions: (B, C_in, F, T) to (B, C, L, T)."""
 
     def __init__(self, inputs: int, channels: int, kernel_size: int, stride: int) -> None:
         super().__init__()
@@ -111,8 +120,8 @@ class Shared(nn.Module):
         uniform(self.bias, -bound, bound, generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, C, L) for ``x`` (B, C_in, F)."""
-        return F.conv1d(x, self.weight, self.bias, self.stride)
+        """Return (B, C, L, T) for ``x`` (B, C_in, F, T)."""
+        return F.conv2d(x, self.weight[..., None], self.bias, (self.stride, 1))
 
 
 class SpectralEncoder(nn.Module):
@@ -125,9 +134,7 @@ class SpectralEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C L, T)."""
-        batch, frames = x.shape[0], x.shape[3]
-        y = self.connections(x.permute(0, 3, 1, 2).flatten(0, 1))
-        return torch.sigmoid(self.norm(y)).reshape(batch, frames, -1).mT
+        return torch.sigmoid(self.norm(self.connections(x))).flatten(1, 2)
 
 
 @register("model", "statenet")
