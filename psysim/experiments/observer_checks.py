@@ -48,6 +48,7 @@ def _observer(check: _Checker, i: int, entry: dict[str, Any], fs: float) -> Obse
     decision, model = entry.pop("decision", None), entry.pop("model", None)
     name, options = entry.pop("name", None), entry.pop("model_options", {})
     audiogram = entry.pop("audiogram", None)
+    aid, aid_folder = _aid(check, key, entry.pop("aid", None), fs, audiogram)
     _fitted_to(check, key, entry.pop("fitted_to", []))
     if decision is None:
         check.add(f"{key}.decision", f"is missing. Known: {', '.join(registry.names())}.")
@@ -70,6 +71,8 @@ def _observer(check: _Checker, i: int, entry: dict[str, Any], fs: float) -> Obse
         check.add(f"{key}.model", f"{decision} uses no model: remove this key.")
     elif audiogram is not None:
         check.add(f"{key}.audiogram", f"{decision} uses no model: remove this key.")
+    if aid is not None and not kind.needs_model and not kind.needs_sound:
+        check.add(f"{key}.aid", f"{decision} hears no sound: remove this key.")
     name = name or (model if kind.needs_model else decision)
     if settings is None or not isinstance(name, str):
         return None
@@ -79,6 +82,8 @@ def _observer(check: _Checker, i: int, entry: dict[str, Any], fs: float) -> Obse
         model=model,
         model_options=options,
         audiogram=audiogram if isinstance(audiogram, str | dict) else None,  # anything else is a problem already
+        aid=aid,
+        aid_folder=aid_folder,
         settings=settings.model_dump(),
     )
 
@@ -93,6 +98,26 @@ def _fitted_to(check: _Checker, key: str, names: object) -> None:
     for name in names:
         if name not in human.names():
             check.add(f"{key}.fitted_to", f"= {show(name)} is no data set.{did_you_mean(name, human.names())}")
+
+
+def _aid(check: _Checker, key: str, given: object, fs: float, audiogram: object) -> tuple[dict[str, Any] | None, str]:
+    """Check the hearing aid of an observer: the name of a file beside the experiment, or a table."""
+    if given is None:
+        return None, "."
+    from psysim.hearing.aids import make_aid
+    from psysim.hearing.aids.files import read_aid
+
+    try:
+        path = check.folder / given if isinstance(given, str) else None
+        table = given if path is None else read_aid(path)
+        folder = check.folder if path is None else path.parent
+        aid = make_aid(table, fs, audiogram, folder)  # type: ignore[arg-type]
+    except PsysimError as error:
+        check.add(f"{key}.aid", str(error) if not isinstance(given, str) else f"= {show(given)}: {error}")
+        return None, "."
+    if aid.needs_sources:
+        check.add(f"{key}.aid", "needs target and noise apart, which an experiment does not give: use another aid.")
+    return dict(table), str(folder)  # type: ignore[call-overload]
 
 
 def _model(check: _Checker, key: str, name: object, options: dict[str, Any], fs: float, audiogram: object) -> None:

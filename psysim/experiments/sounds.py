@@ -11,13 +11,23 @@ from torch import Tensor
 
 from psysim.errors import SpecError
 from psysim.experiments.spec import STANDARD, ExperimentSpec
+from psysim.hearing.aids import HearingAid, make_aid
 from psysim.procedures import registry as procedures
 from psysim.procedures.tasks_closed_set import Identification
 from psysim.rng import TRAINING_TRIAL_BASE, Keys, Purpose, uniform
 from psysim.stimuli import LabelledStimulus, round_samples
 from psysim.stimuli import registry as stimuli
 
-__all__ = ["Sounds"]
+__all__ = ["Sounds", "aid_of"]
+
+
+def aid_of(spec: ExperimentSpec, observer: int, device: str, dtype: torch.dtype) -> HearingAid | None:
+    """Return the hearing aid of an observer, or None; an aid with a prescription takes the observer's audiogram."""
+    if observer >= len(spec.observers) or spec.observers[observer].aid is None:
+        return None
+    described = spec.observers[observer]
+    table = cast(dict[str, Any], described.aid)
+    return make_aid(table, spec.run.fs, described.audiogram, described.aid_folder, dtype=dtype).to(device)
 
 
 class Sounds:
@@ -51,7 +61,8 @@ class Sounds:
         self._stimulus = stimuli.get(spec.stimulus_kind)()
         self._tracked = self._stimulus.tracked[spec.tracks]
         self._numeric, self._groups = self._columns()
-        self.n_samples = self._longest()
+        self.aid = aid_of(spec, observer, device, dtype)
+        self.n_samples = self._longest() + (0 if self.aid is None else self.aid.delay)
 
     # -- parameters ------------------------------------------------------------------------------------------------
 
@@ -95,7 +106,15 @@ class Sounds:
     ) -> Tensor:
         """Return sounds (K, T) in pascal for condition (K,), level (K,), target or reference (K,) and keys (K,).
 
-        Sounds for two ears are (K, 2, T).
+        Sounds for two ears are (K, 2, T). If the observer has an aid, they are what the aid gives.
+        """
+        sounds = self._unaided(condition, level, is_target, keys, rove_db)
+        return sounds if self.aid is None else self.aid(sounds)
+
+    def _unaided(
+        self, condition: Tensor, level: Tensor, is_target: Tensor, keys: Keys, rove_db: Tensor | None = None
+    ) -> Tensor:
+        """Return the sounds without an aid.
 
         Rows of conditions that differ in an option (a text or a switch) are generated group by group.
         """

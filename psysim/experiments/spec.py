@@ -74,13 +74,18 @@ class TaskSpec(_Table):
 
 
 class ObserverSpec(_Table):
-    """One observer: a model, a decision stage and their settings; with an audiogram, a listener with a hearing loss."""
+    """One observer: a model, a decision stage and their settings; with an audiogram, a listener with a hearing loss.
+
+    The aid is the table of its file; files that it names are relative to ``aid_folder``.
+    """
 
     name: str
     decision: str
     model: str | None = None
     model_options: dict[str, Any] = pydantic.Field(default_factory=dict)
     audiogram: str | dict[str, Any] | None = None
+    aid: dict[str, Any] | None = None
+    aid_folder: str = "."
     settings: dict[str, Any] = pydantic.Field(default_factory=dict)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import tomllib
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from psysim.errors import SpecError, did_you_mean
 from psysim.hearing.aids.base import HearingAid, registry
 from psysim.hearing.aids.candidates import CANDIDATES, UserCandidate
 
-__all__ = ["load_aid", "make_aid"]
+__all__ = ["load_aid", "make_aid", "read_aid"]
 
 TEXTS = ("title", "description")
 OWN = ("self", "fs", "learnable", "dtype")
@@ -137,12 +138,25 @@ def load_aid(
     """
     path = Path(path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: cannot be read ({error}).") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"{path}: this is not valid TOML: {error}.") from None
-    try:
-        return make_aid(table, fs, audiogram, path.parent, learnable, dtype)
+        return make_aid(read_aid(path), fs, audiogram, path.parent, learnable, dtype)
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
+
+
+def read_aid(path: str | Path) -> dict[str, Any]:
+    """Return the table of a TOML file.
+
+    Raises
+    ------
+    SpecError
+        If the file cannot be read, or is not valid TOML.
+    """
+    path = Path(path)
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.toml")], n=1)
+        hint = f" Did you mean '{near[0]}'?" if near and not path.exists() else ""
+        raise SpecError(f"The file cannot be read ({error}).{hint}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"This is not valid TOML: {error}.") from None
