@@ -150,3 +150,22 @@ def test_wrong_shapes_are_refused(name: str) -> None:
             heard(aid(name), torch.zeros(*shape))
     with pytest.raises(SpecError, match="empty"):
         heard(aid(name), torch.zeros(2, 0))
+
+
+@pytest.mark.parametrize("name", AIDS)
+def test_gradients_are_finite_at_silence(name: str) -> None:
+    device = aid(name, torch.float32, learnable=True)
+    x = torch.zeros(1, 400, requires_grad=True)
+    heard(device, x).square().sum().backward()
+    for tensor in (x, *device.parameters()):
+        assert tensor.grad is not None
+        assert bool(torch.isfinite(tensor.grad).all())
+
+
+@pytest.mark.parametrize("name", AIDS)
+def test_float32_and_float64_agree(name: str) -> None:
+    """To 1e-4 of the largest sample."""
+    x = sound(2, 1500)
+    double = heard(aid(name), x)
+    single = heard(aid(name, torch.float32), x.float())
+    assert float((double - single).abs().max()) <= 1e-4 * float(double.abs().max())
