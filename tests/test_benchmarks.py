@@ -24,6 +24,7 @@ SCRIPTS = {
     "loudness": ["--rows", "1", "--peer-rows", "0"],
     "models": ["--seconds", "0.02", "--batch", "1", "--dtype", "float32", "--in-process"],
     "nerve": ["--seconds", "0.05", "--rows", "1", "--repeats", "1"],
+    "neural": ["--batch", "1", "--frames", "20", "--repeats", "1"],
     "networks": ["--rows", "1", "--repeats", "1", "--architectures", "word_arch0_0009"],
     "peers": ["--inside", "--seconds", "0.02", "--batch", "1", "--channels", "3", "--samples", "200", "--repeats", "1"],
     "procedures": ["--lanes", "100", "--seconds", "0.002"],

@@ -21,6 +21,7 @@ ROOMS = (
     "psysim.hearing.aids",
     "psysim.human",
     "psysim.models",
+    "psysim.models.neural",
     "psysim.models.phaselocknet",
     "psysim.observers",
     "psysim.ops",

@@ -10,6 +10,7 @@ from psysim.models.neural.adaptation import AdapTrans, ICAdaptation, adaptation_
 from psysim.models.neural.auditory_front_end import AuditoryFrontEnd
 from psysim.models.neural.base import AudioEncodingModel, NeuralModel
 from psysim.models.neural.causal import Causal, CausalSequential, detached
+from psysim.models.neural.checkpoint import load_model, save_model
 from psysim.models.neural.configuration import Configured, build, front_ends, prefilters, register, registry
 from psysim.models.neural.convolutional import ConvNet2D
 from psysim.models.neural.gradient_maps import strf_gradient_map, waveform_gradient_map
@@ -59,11 +60,13 @@ __all__ = [
     "build",
     "detached",
     "front_ends",
+    "load_model",
     "make_activation",
     "make_kernel",
     "prefilters",
     "register",
     "registry",
+    "save_model",
     "strf_gradient_map",
     "waveform_gradient_map",
 ]

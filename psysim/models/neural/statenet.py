@@ -100,8 +100,8 @@ class Full(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, L, T) for ``x`` (B, C_in, F, T)."""
-        y = torch.matmul(self.dense.weight, x.flatten(1, 2)) + self.dense.bias[:, None]
-        return y.view(len(x), self.channels, -1, x.shape[-1])
+        y = self.dense(x.flatten(1, 2).mT).mT
+        return y.reshape(len(x), self.channels, -1, x.shape[-1])
 
 
 class Shared(nn.Module):
