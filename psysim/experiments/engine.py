@@ -86,7 +86,7 @@ def make_observer(spec: ExperimentSpec, index: int, device: str = "cpu") -> Obse
     if kind.needs_model and described.model is not None:
         model = models.get(described.model)(fs=spec.run.fs, **described.model_options)
         if described.audiogram is not None:
-            loss = hearing_loss_options(described.model, model, as_audiogram(described.audiogram))
+            loss = hearing_loss_options(described.model, model, as_audiogram(described.audiogram), described.ohc_share)
             model = type(model)(fs=spec.run.fs, **{**described.model_options, **loss})
         model = model.to(device)
     return kind(kind.Settings.model_validate(described.settings), model)

@@ -47,7 +47,10 @@ def _observer(check: _Checker, i: int, entry: dict[str, Any], fs: float) -> Obse
     registry = check.registries["observer"]
     decision, model = entry.pop("decision", None), entry.pop("model", None)
     name, options = entry.pop("name", None), entry.pop("model_options", {})
-    audiogram = entry.pop("audiogram", None)
+    audiogram, share = _located(check, entry.pop("audiogram", None)), entry.pop("ohc_share", None)
+    if share is not None and (audiogram is None or isinstance(share, bool) or not isinstance(share, int | float)):
+        check.add(f"{key}.ohc_share", "must be a number from 0 to 1, beside an audiogram.")
+        share = None
     aid, aid_folder = _aid(check, key, entry.pop("aid", None), fs, audiogram)
     _fitted_to(check, key, entry.pop("fitted_to", []))
     if decision is None:
@@ -66,7 +69,7 @@ def _observer(check: _Checker, i: int, entry: dict[str, Any], fs: float) -> Obse
         check.add(f"{key}.model_options", "must be a table of the model's arguments.")
         options = {}
     if kind.needs_model:
-        _model(check, key, model, options, fs, audiogram)
+        _model(check, key, model, options, fs, audiogram, share)
     elif model is not None:
         check.add(f"{key}.model", f"{decision} uses no model: remove this key.")
     elif audiogram is not None:
@@ -82,6 +85,7 @@ def _observer(check: _Checker, i: int, entry: dict[str, Any], fs: float) -> Obse
         model=model,
         model_options=options,
         audiogram=audiogram if isinstance(audiogram, str | dict) else None,  # anything else is a problem already
+        ohc_share=share,
         aid=aid,
         aid_folder=aid_folder,
         settings=settings.model_dump(),
@@ -98,6 +102,13 @@ def _fitted_to(check: _Checker, key: str, names: object) -> None:
     for name in names:
         if name not in human.names():
             check.add(f"{key}.fitted_to", f"= {show(name)} is no data set.{did_you_mean(name, human.names())}")
+
+
+def _located(check: _Checker, audiogram: object) -> object:
+    """Return what states the audiogram, with the path of a file from the experiment's folder."""
+    if isinstance(audiogram, dict) and isinstance(audiogram.get("file"), str):
+        return {**audiogram, "file": str(check.folder / audiogram["file"])}
+    return audiogram
 
 
 def _aid(check: _Checker, key: str, given: object, fs: float, audiogram: object) -> tuple[dict[str, Any] | None, str]:
@@ -120,7 +131,9 @@ def _aid(check: _Checker, key: str, given: object, fs: float, audiogram: object)
     return dict(table), str(folder)  # type: ignore[call-overload]
 
 
-def _model(check: _Checker, key: str, name: object, options: dict[str, Any], fs: float, audiogram: object) -> None:
+def _model(
+    check: _Checker, key: str, name: object, options: dict[str, Any], fs: float, audiogram: object, share: float | None
+) -> None:
     from psysim.hearing import as_audiogram, hearing_loss_options
     from psysim.models import registry
 
@@ -148,6 +161,6 @@ def _model(check: _Checker, key: str, name: object, options: dict[str, Any], fs:
                 return
             if audiogram is not None:
                 try:
-                    hearing_loss_options(str(name), model, as_audiogram(audiogram))
+                    hearing_loss_options(str(name), model, as_audiogram(audiogram), share)
                 except PsysimError as error:
                     check.add(f"{key}.audiogram", str(error))

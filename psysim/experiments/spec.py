@@ -84,6 +84,7 @@ class ObserverSpec(_Table):
     model: str | None = None
     model_options: dict[str, Any] = pydantic.Field(default_factory=dict)
     audiogram: str | dict[str, Any] | None = None
+    ohc_share: float | None = None
     aid: dict[str, Any] | None = None
     aid_folder: str = "."
     settings: dict[str, Any] = pydantic.Field(default_factory=dict)

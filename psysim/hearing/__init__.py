@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from psysim.hearing.age import age_audiogram
+from psysim.hearing.audiogram_files import read_audiograms
 from psysim.hearing.audiograms import (
     EXAMPLE_AUDIOGRAMS,
     STANDARD_AUDIOGRAMS,
@@ -18,11 +20,13 @@ __all__ = [
     "EXAMPLE_AUDIOGRAMS",
     "STANDARD_AUDIOGRAMS",
     "Audiogram",
+    "age_audiogram",
     "as_audiogram",
     "example_audiogram",
     "hearing_loss_options",
     "loudness_losses",
     "match_loudness",
     "nerve_losses",
+    "read_audiograms",
     "standard_audiogram",
 ]
