@@ -7,13 +7,14 @@ running statistics of the model itself change.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from psysim.errors import SpecError, check_option, check_range
+from psysim.errors import PsysimWarning, SpecError, check_option, check_range
 
 if TYPE_CHECKING:
     from psysim.models.neural.base import AudioEncodingModel
@@ -87,7 +88,16 @@ def strf_gradient_map(
             last = twin(x)[torch.arange(len(part), device=x.device), part, 0, -1]
             total = total + _gradient(last.sum(), x)
         maps.append(total / len(spectrograms))
-    return torch.cat(maps)
+    fields = torch.cat(maps)
+    silent = [neuron for neuron, field in zip(chosen, fields, strict=True) if not bool(field.any())]
+    if silent:
+        warnings.warn(
+            f"The gradient map is zero everywhere for {len(silent)} of {len(chosen)} neurons (the first: {silent[0]}): at "
+            "this baseline a rectifier lets nothing through. Give a spectrogram with sound in it, or a softness.",
+            PsysimWarning,
+            stacklevel=3,
+        )
+    return fields
 
 
 def waveform_gradient_map(

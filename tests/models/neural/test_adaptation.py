@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from psysim.errors import SpecError
+from psysim.errors import PsysimWarning, SpecError
 from psysim.models import neural
 
 SPECTROGRAM = torch.rand(2, 1, 12, 90, generator=torch.Generator().manual_seed(2))
@@ -64,6 +64,13 @@ def test_gradients(kind: str) -> None:
     torch.autograd.gradcheck(prefilter, (x,))
     _, state = prefilter.stream(x)
     torch.autograd.gradcheck(lambda block: prefilter.stream(block, state)[0], (x.detach().clone().requires_grad_(),))
+
+
+def test_a_map_of_nothing_warns() -> None:
+    model = neural.Linear(12, 5, 3, prefiltering=make("adaptrans"))
+    with pytest.warns(PsysimWarning, match="zero everywhere for 3 of 3 neurons"):
+        assert not bool(model.STRF_gradmap().any())
+    assert bool(model.STRF_gradmap(baseline=1.0).any())
 
 
 def test_limits_of_the_weight() -> None:
