@@ -262,6 +262,7 @@ def run_suite(
         Default: what the experiments say.
     resume : bool
         Continue an interrupted suite: complete results are kept, an unfinished one goes on at its last trial.
+        Experiments may have been added to the suite.
     progress : callable, optional
         Called with the name of the experiment and its `psysim.experiments.Progress` after every step.
 
@@ -342,17 +343,22 @@ def _claim(suite: Suite, folder: Path, resume: bool) -> None:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise StoreError(f"{folder} exists and holds no suite: nothing is written there. Choose another --out.")
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder / MANIFEST, {"title": suite.title, "profile": suite.profile, "experiments": suite.identity})
+        _write(folder / MANIFEST, _content(suite))
         return
     before = _manifest(folder)["experiments"]
-    if before != suite.identity:
-        changed = [n for n in {**before, **suite.identity} if before.get(n) != suite.identity.get(n)]
+    changed = [name for name, digest in before.items() if suite.identity.get(name) != digest]
+    if changed:
         raise StoreError(
-            f"{folder} holds another suite: {', '.join(changed)} differ. Use the same files, --profile and --set as "
-            "before, or another --out."
+            f"{folder} holds another suite: {', '.join(changed)} differ or are not in this one. Use the same files, "
+            "--profile and --set as before, or another --out."
         )
     if not resume:
         raise StoreError(f"{folder} holds this suite already. Add --resume to continue it, or choose another --out.")
+    _write(folder / MANIFEST, _content(suite))  # experiments may have been added
+
+
+def _content(suite: Suite) -> dict[str, Any]:
+    return {"title": suite.title, "profile": suite.profile, "experiments": suite.identity}
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -212,7 +212,18 @@ def test_folders_of_others_are_left_alone(folder: Path) -> None:
     with pytest.raises(StoreError, match="holds no suite"):
         run_suite(suite, folder / "mine")
     run_suite(suite, folder / "out")
-    with pytest.raises(StoreError, match="another suite: second differ"):
-        run_suite(load_suite([folder / "first.toml", folder / "second.toml"]), folder / "out", resume=True)
+    with pytest.raises(StoreError, match="another suite: first differ"):
+        run_suite(load_suite([folder / "first.toml"], overrides=["run.seed=9"]), folder / "out", resume=True)
+    with pytest.raises(StoreError, match="another suite: first differ"):
+        run_suite(load_suite([folder / "second.toml"]), folder / "out", resume=True)
     with pytest.raises(StoreError, match="holds no suite"):
         open_suite(folder / "nowhere")
+
+
+def test_experiments_can_be_added_to_a_suite(folder: Path) -> None:
+    run_suite(load_suite([folder / "first.toml"]), folder / "out")
+    before = (folder / "out" / "first.zarr" / "zarr.json").read_bytes()
+    done = run_suite(load_suite([folder / "first.toml", folder / "second.toml"]), folder / "out", resume=True)
+    assert list(done.results) == ["first", "second"]
+    assert list(open_suite(folder / "out").results) == ["first", "second"]
+    assert (folder / "out" / "first.zarr" / "zarr.json").read_bytes() == before
