@@ -20,6 +20,7 @@ from psysim.ops import reference
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = {
+    "aids": ["--seconds", "0.05", "--rows", "1", "--repeats", "1"],
     "ops": ["--seconds", "0.01", "--batch", "1"],
     "loudness": ["--rows", "1", "--peer-rows", "0"],
     "models": ["--seconds", "0.02", "--batch", "1", "--dtype", "float32", "--in-process"],

@@ -14,6 +14,7 @@ from psysim.hearing.aids.base import HearingAid, State, filtered, register
 from psysim.hearing.aids.prescriptions import PRESCRIPTIONS, insertion_gains
 from psysim.hearing.audiograms import Audiogram
 from psysim.hearing.listeners import as_audiogram
+from psysim.stages.fir import FIRModule
 
 __all__ = ["LinearAid", "interpolation", "linear_phase", "table_of_gains"]
 
@@ -76,7 +77,7 @@ def table_of_gains(
 
 
 @register("linear")
-class LinearAid(HearingAid):
+class LinearAid(HearingAid, FIRModule):
     """Linear amplification: gains at some frequencies, by a prescription or a table, as an FIR filter.
 
     Gains in dB are interpolated linearly over the logarithm of frequency, the end values held beyond. The filter has
@@ -169,6 +170,10 @@ class LinearAid(HearingAid):
     @property
     def taps(self) -> Tensor:
         """Impulse response (n_taps,), float64, differentiable with respect to ``gain_db``."""
+        taps: Tensor = self.derived("taps", self._corrected)
+        return taps
+
+    def _corrected(self) -> Tensor:
         wanted = self.gain_db
         n_inside = len(self._to_table)  # type: ignore[arg-type]
         for _ in range(CORRECTIONS):

@@ -128,3 +128,12 @@ def test_gains_above_half_the_sampling_rate_are_left_out() -> None:
 def test_wrong_arguments_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         LinearAid(16000.0, **options)
+
+
+def test_the_filter_follows_its_gains() -> None:
+    """The impulse response is kept between calls, until a gain changes."""
+    aid = LinearAid(16000.0, frequency_hz=[500.0, 2000.0], gain_db=[0.0, 10.0])
+    first = aid.taps
+    assert aid.taps is first
+    aid.gain_db += 6.0
+    assert aid.gain_at([500.0, 2000.0]).tolist() == pytest.approx([6.0, 16.0], abs=0.05)
