@@ -143,3 +143,32 @@ def test_the_example_of_the_page_on_tracking_rules() -> None:
     design = scope["simulate_design"](scope["rule"], scope["listener"], n_tracks=10_000)
     assert design.bias == pytest.approx(simulated, abs=0.006)
     assert scope["track_distribution"](scope["rule"], scope["listener"]).bias == pytest.approx(exact, abs=0.006)
+
+
+def test_the_aids_of_the_how_to_page_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function by its table, and the class in blocks: an echo of 0.1 of the sample before."""
+    import sys
+    import types
+
+    import torch
+
+    from psysim.hearing.aids import make_aid, registry
+
+    page = (ROOT / "docs" / "how_to" / "add_a_hearing_aid.md").read_text()
+    function, _, echo = re.findall(r"```python\n(.*?)```", page, re.S)
+    tables = [tomllib.loads(text) for text in re.findall(r"```toml\n(.*?)```", page, re.S)]
+    module = types.ModuleType("my_module")
+    exec(function, module.__dict__)
+    monkeypatch.setitem(sys.modules, "my_package", types.ModuleType("my_package"))
+    monkeypatch.setitem(sys.modules, "my_package.my_module", module)
+    x = torch.tensor([1.0, 2.0, 3.0])
+    assert make_aid(tables[0], 16000.0)(x).tolist() == [0.5, 1.0, 1.5]
+    assert make_aid(tables[1], 16000.0).timeout_s == 20.0
+    try:
+        exec(echo, {})
+        aid = make_aid({"kind": "one_tap_echo"}, 16000.0)
+        first, state = aid.process(x[:2])
+        second, _ = aid.process(x[2:], state)
+        assert torch.cat([first, second]).tolist() == pytest.approx([1.0, 2.1, 3.2])
+    finally:
+        registry._items.pop("one_tap_echo", None)

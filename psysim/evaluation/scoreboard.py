@@ -45,8 +45,9 @@ def scoreboard(runs: Mapping[str, xr.Dataset]) -> pd.DataFrame:
         Columns:
 
         - ``experiment``, ``observer``, ``human``, ``label``; ``kind``: "model" (an observer of the run that listens),
-          "hearing loss" (one with an audiogram: another listener than those of the data), "simulated" (one that answers
-          without sound) or "published" (a published prediction for the same experiment);
+          "hearing loss" (one with an audiogram: another listener than those of the data), "aided" (normal hearing with
+          a hearing aid), "simulated" (one that answers without sound) or "published" (a published prediction for the
+          same experiment);
         - ``n_points`` compared; ``n_left_out``: conditions of the run without a converged track, which no statistic can
           hold;
         - ``unit``, ``rmse``, ``bias``, ``pearson_r``: over all points of one observer and data set;
@@ -215,7 +216,9 @@ def _kind(entry: Mapping[str, Any]) -> str:
     decision = str(entry.get("decision", ""))
     if decision in registry and not registry.get(decision).needs_sound:
         return "simulated"
-    return "hearing loss" if entry.get("audiogram") is not None else "model"
+    if entry.get("audiogram") is not None:
+        return "hearing loss"
+    return "model" if entry.get("aid") is None else "aided"
 
 
 def _fitted(entry: Mapping[str, Any]) -> list[str]:

@@ -121,6 +121,8 @@ def test_an_answer_without_sound_is_no_model():
 
 def test_a_listener_with_a_loss_is_told_from_the_others():
     assert scoreboard({"e": run({"a": 0.0}, audiogram="N2")})["kind"].tolist() == ["hearing loss"]
+    assert scoreboard({"e": run({"a": 0.0}, audiogram="N2", aid="x.toml")})["kind"].tolist() == ["hearing loss"]
+    assert scoreboard({"e": run({"a": 0.0}, aid="x.toml")})["kind"].tolist() == ["aided"]
 
 
 def test_details_are_the_comparisons():
