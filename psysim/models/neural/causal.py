@@ -16,6 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from psysim.models.neural.norm_kernels import norm_backward, norm_forward
+from psysim.ops.cpu.tiles import flat, run_blocks
+
 __all__ = ["Causal", "CausalSequential", "ChannelNorm", "Dense", "State", "detached", "initialise", "stream", "uniform"]
 
 State: TypeAlias = Any
@@ -85,26 +88,27 @@ class CausalSequential(nn.Sequential, Causal):
 
 
 class _Norm(torch.autograd.Function):
-    """LayerNorm over axis 1 as operations along the last axis: torch's own is slow for a short axis."""
+    """LayerNorm over axis 1 of (O, C, I) on the CPU: torch's own is slow where the last axis is another."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-        centred = x - x.mean(1, keepdim=True)
-        scale = torch.rsqrt(centred.square().mean(1, keepdim=True) + eps)
-        normal = centred.mul_(scale)
-        ctx.save_for_backward(normal, scale, weight)
-        return torch.addcmul(bias, normal, weight)
+        outer, channels, positions = x.shape
+        x = x.contiguous()
+        y, means, scales = torch.empty_like(x), x.new_empty(outer, positions), x.new_empty(outer, positions)
+        arrays = flat(x), flat(weight), flat(bias), channels, positions, eps, flat(y), flat(means), flat(scales)
+        run_blocks(norm_forward, outer, *arrays)
+        ctx.save_for_backward(x, weight, means, scales)
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        normal, scale, weight = ctx.saved_tensors
-        others = (0, *range(2, grad.ndim))
-        product = grad * normal
-        of_weight, of_bias = product.sum(others, keepdim=True), grad.sum(others, keepdim=True)
-        slope = (grad * weight).sub_((grad * weight).mean(1, keepdim=True))
-        slope.sub_(normal * (product * weight).mean(1, keepdim=True)).mul_(scale)
-        return slope, of_weight, of_bias, None
+        x, weight, means, scales = ctx.saved_tensors
+        outer, channels, positions = x.shape
+        slope, of_weight, of_bias = torch.empty_like(x), x.new_empty(outer, channels), x.new_empty(outer, channels)
+        arrays = flat(grad), flat(x), flat(weight), channels, positions, flat(means), flat(scales)
+        run_blocks(norm_backward, outer, *arrays, flat(slope), flat(of_weight), flat(of_bias))
+        return slope, of_weight.sum(0), of_bias.sum(0), None
 
 
 _norm: Any = _Norm.apply
@@ -128,9 +132,11 @@ class ChannelNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x`` with mean 0 and variance 1 along the axis, then scaled and shifted per channel."""
+        if x.is_cuda:
+            return self.ln(x.movedim(self.axis, -1)).movedim(-1, self.axis)
         first = x.movedim(self.axis, 1)
-        shape = (1, -1, *[1] * (x.ndim - 2))
-        return _norm(first, self.ln.weight.view(shape), self.ln.bias.view(shape), self.ln.eps).movedim(1, self.axis)
+        y = _norm(first.flatten(2), self.ln.weight, self.ln.bias, self.ln.eps)
+        return y.view(first.shape).movedim(1, self.axis)
 
 
 class Dense(nn.Module):

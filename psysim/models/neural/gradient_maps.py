@@ -92,8 +92,8 @@ def strf_gradient_map(
     silent = [neuron for neuron, field in zip(chosen, fields, strict=True) if not bool(field.any())]
     if silent:
         warnings.warn(
-            f"The gradient map is zero everywhere for {len(silent)} of {len(chosen)} neurons (the first: {silent[0]}): at "
-            "this baseline a rectifier lets nothing through. Give a spectrogram with sound in it, or a softness.",
+            f"The gradient map is zero everywhere for {len(silent)} of {len(chosen)} neurons (the first: {silent[0]}): "
+            "at this baseline a rectifier lets nothing through. Give a spectrogram with sound in it, or a softness.",
             PsysimWarning,
             stacklevel=3,
         )

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from psysim.errors import SpecError, check_option
@@ -69,18 +68,18 @@ class LocallyConnected1d(nn.Module):
         uniform(self.biases, -bound, bound, generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, C_out, L) for ``x`` (B, C_in, S), or (B, C_out, L, T) for ``x`` (B, C_in, S, T)."""
-        shape = (x.shape[0], x.shape[3]) if x.ndim == 4 else (x.shape[0],)
+        """Return (B, C_out, L) for ``x`` (B, C_in, S)."""
+        return self.every_frame(x[..., None]).permute(2, 1, 0)
+
+    def every_frame(self, x: Tensor) -> Tensor:
+        """Return (L, C_out, B T) for ``x`` (B, C_in, S, T)."""
         local = patches(x, self.kernel_size, self.stride)
-        y = torch.baddbmm(self.biases.T[..., None], self.weights.permute(2, 0, 1), local)
-        return y.view(*y.shape[:2], *shape).transpose(0, 2)
+        return torch.baddbmm(self.biases.T[..., None], self.weights.permute(2, 0, 1), local)
 
 
 def patches(x: Tensor, kernel_size: int, stride: int) -> Tensor:
-    """Return the inputs of each position, (L, C_in kernel_size, B T), of ``x`` (B, C_in, S) or (B, C_in, S, T)."""
-    local = x.unfold(2, kernel_size, stride)
-    order = (2, 1, 4, 0, 3) if x.ndim == 4 else (2, 1, 3, 0)
-    return local.permute(order).flatten(3).flatten(1, 2)
+    """Return the inputs of each position, (L, C_in kernel_size, B T), of ``x`` (B, C_in, S, T)."""
+    return x.unfold(2, kernel_size, stride).permute(2, 1, 4, 0, 3).flatten(3).flatten(1, 2)
 
 
 def positions_of(size: int, kernel_size: int, stride: int) -> int:
@@ -91,7 +90,7 @@ def positions_of(size: int, kernel_size: int, stride: int) -> int:
 
 
 class Full(nn.Module):
-    """All bands to all positions: (B, C_in, F, T) to (B, C, L, T)."""
+    """All bands to all positions: (B, C_in, F, T) to (L, C, B T)."""
 
     def __init__(self, inputs: int, channels: int, positions: int) -> None:
         super().__init__()
@@ -99,13 +98,13 @@ class Full(nn.Module):
         self.dense = Dense(inputs, channels * positions)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, C, L, T) for ``x`` (B, C_in, F, T)."""
-        y = self.dense(x.flatten(1, 2).mT).mT
-        return y.reshape(len(x), self.channels, -1, x.shape[-1])
+        """Return (L, C, B T) for ``x`` (B, C_in, F, T)."""
+        y = self.dense(x.permute(0, 3, 1, 2).flatten(2).flatten(0, 1))
+        return y.view(len(y), self.channels, -1).permute(2, 1, 0)
 
 
 class Shared(nn.Module):
-    """The same kernel at all positions: (B, C_in, F, T) to (B, C, L, T)."""
+    """The same kernel at all positions: (B, C_in, F, T) to (L, C, B T)."""
 
     def __init__(self, inputs: int, channels: int, kernel_size: int, stride: int) -> None:
         super().__init__()
@@ -120,8 +119,9 @@ class Shared(nn.Module):
         uniform(self.bias, -bound, bound, generator)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (B, C, L, T) for ``x`` (B, C_in, F, T)."""
-        return F.conv2d(x, self.weight[..., None], self.bias, (self.stride, 1))
+        """Return (L, C, B T) for ``x`` (B, C_in, F, T)."""
+        local = patches(x, self.weight.shape[2], self.stride)
+        return torch.matmul(self.weight.flatten(1), local) + self.bias[:, None]
 
 
 class SpectralEncoder(nn.Module):
@@ -134,7 +134,10 @@ class SpectralEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C L, T)."""
-        return torch.sigmoid(self.norm(self.connections(x))).flatten(1, 2)
+        batch, frames = x.shape[0], x.shape[3]
+        connect = self.connections.every_frame if isinstance(self.connections, LocallyConnected1d) else self.connections
+        y = torch.sigmoid(self.norm(connect(x)))
+        return y.view(*y.shape[:2], batch, frames).permute(2, 1, 0, 3).flatten(1, 2)
 
 
 @register("model", "statenet")
