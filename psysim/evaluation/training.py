@@ -124,8 +124,8 @@ class _Training(Descent):
                 for layer in layers:
                     layer.momentum = 1.0 / (k + 1)
                 number = torch.arange(k * self.settings.batch, (k + 1) * self.settings.batch, device=self.device)
-                sounds, _, keys = self.examples.make("training", number)
-                network(self.model.activity(sounds, keys))
+                made = self.examples.make("training", number)
+                network(self.model.activity(made.sounds, made.keys))
         for layer, momentum in zip(layers, kept, strict=True):
             layer.momentum = momentum
         network.eval()
@@ -160,20 +160,35 @@ def _losses(
     model: PhaseLockNet, examples: TrainingExamples, split: str, number: Tensor, precision: str
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
     """Return mean cross-entropy, number of correct answers and number of answers of each head."""
-    sounds, classes, keys = examples.make(split, number)
+    made = examples.make(split, number)
     with torch.no_grad():
-        activity = model.activity(sounds, keys)
+        activity = model.activity(made.sounds, made.keys)
     half = torch.autocast(number.device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
     with half:
-        logits = model.network(activity, keys)
+        logits = model.network(activity, made.keys)
     losses, correct, answers = {}, {}, {}
-    for name, given in classes.items():
+    for name, given in made.classes.items():
         values = logits[name].float()
         asked = given >= 0
-        losses[name] = F.cross_entropy(values, given, ignore_index=-1)
+        if name in made.positions:
+            losses[name] = F.cross_entropy(values, near(made.positions[name], values.shape[-1]))
+        else:
+            losses[name] = F.cross_entropy(values, given, ignore_index=-1)
         correct[name] = ((values.argmax(-1) == given) & asked).sum()
         answers[name] = asked.sum()
     return losses, correct, answers
+
+
+def near(position: Tensor, n: int) -> Tensor:
+    """Return the probabilities (B, n) that are to be learnt of values at ``position`` (B,) between 0 and 1.
+
+    A normal curve about the value itself, with a standard deviation of one class. With the class alone as the target a
+    network that is sure of it learns to hear no differences within the class, and thresholds would be those of its
+    borders.
+    """
+    places = (torch.arange(n, dtype=torch.float64, device=position.device) + 0.5) / n
+    away = (position[:, None] - places) * n
+    return torch.softmax(-0.5 * away.square(), -1).float()
 
 
 def score_model(

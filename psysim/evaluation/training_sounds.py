@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -12,12 +13,34 @@ from psysim.rng import Keys, Purpose, uniform
 from psysim.stimuli import LabelledStimulus
 from psysim.stimuli import registry as stimuli
 
-__all__ = ["SPLITS", "TrainingExamples"]
+__all__ = ["SPLITS", "Examples", "TrainingExamples"]
 
 SPLITS = ("training", "validation", "test")
 
 #: Experiments never have so many observers: no training sound is ever one of an experiment with the same seed.
 OBSERVER = 255
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Sounds with what is to be said of them.
+
+    Attributes
+    ----------
+    sounds : Tensor (B, n_samples)
+        Pascal, float32.
+    classes : dict of str to Tensor (B,)
+        Class of each sound for each head; -1 where a sound has none.
+    positions : dict of str to Tensor (B,)
+        For heads of kind "value": where the value lies between the lowest (0) and the highest (1), on its scale.
+    keys : Keys (B,)
+        Names of the random numbers of spikes and dropout.
+    """
+
+    sounds: Tensor
+    classes: dict[str, Tensor]
+    positions: dict[str, Tensor]
+    keys: Keys
 
 
 class TrainingExamples:
@@ -44,8 +67,8 @@ class TrainingExamples:
     ... parameter = "frequency_hz"
     ... n_classes = 4
     ... ''')
-    >>> sounds, classes, keys = TrainingExamples(recipe).make("training", torch.arange(8))
-    >>> sounds.shape, {name: labels.shape for name, labels in classes.items()}
+    >>> examples = TrainingExamples(recipe).make("training", torch.arange(8))
+    >>> examples.sounds.shape, {name: labels.shape for name, labels in examples.classes.items()}
     (torch.Size([8, 1000]), {'frequency': torch.Size([8])})
     """
 
@@ -55,24 +78,8 @@ class TrainingExamples:
         self._stimulus = stimuli.get(recipe.kind)()
         self._tracks = next((head.tracks for head in recipe.heads.values() if head.kind == "present"), None)
 
-    def make(self, split: str, number: Tensor) -> tuple[Tensor, dict[str, Tensor], Keys]:
-        """Return sounds with their classes.
-
-        Parameters
-        ----------
-        split : {"training", "validation", "test"}
-        number : Tensor (B,)
-            Which ones, from 0.
-
-        Returns
-        -------
-        sounds : Tensor (B, n_samples)
-            Pascal, float32.
-        classes : dict of str to Tensor (B,)
-            Class of each sound for each head; -1 where a sound has none.
-        keys : Keys (B,)
-            Names of the random numbers of spikes and dropout.
-        """
+    def make(self, split: str, number: Tensor) -> Examples:
+        """Return the sounds ``number`` (B,), from 0, of a split: "training", "validation" or "test"."""
         keys = Keys.make(
             self.recipe.training.seed,
             condition=SPLITS.index(split),
@@ -87,6 +94,7 @@ class TrainingExamples:
             rows_of.setdefault(key, []).append(row)
         sounds = torch.zeros(len(number), self.recipe.n_samples, device=self.device)
         classes = {name: torch.full((len(number),), -1, device=self.device) for name in self.recipe.heads}
+        positions: dict[str, Tensor] = {}
         for options, members in rows_of.items():
             rows = torch.tensor(members, device=self.device)
             parameters = {**self.recipe.stimulus, **dict(zip(shared, options, strict=True))}
@@ -94,8 +102,15 @@ class TrainingExamples:
             made = self._stimulus.generate(parameters, keys[rows], self.recipe.fs)
             sounds[rows, : made.shape[1]] = made
             for name, head in self.recipe.heads.items():
-                classes[name][rows] = self._classes(head, parameters, keys[rows], present[rows])
-        return sounds, classes, keys
+                if head.kind == "value":
+                    where = self.recipe.vary[str(head.parameter)].position(parameters[str(head.parameter)])
+                    positions.setdefault(name, torch.zeros_like(keys.track, dtype=torch.float64))[rows] = where
+                else:
+                    classes[name][rows] = self._classes(head, parameters, keys[rows], present[rows])
+        for name, where in positions.items():
+            n = self.recipe.heads[name].n_classes or 0
+            classes[name] = (where * n).floor().clamp(0, n - 1).to(torch.int64)
+        return Examples(sounds, classes, positions, keys)
 
     def _draw(self, keys: Keys) -> tuple[dict[str, Tensor], dict[str, list[Any]]]:
         """Return the varied parameters: numbers (B,), and options, a list each."""
@@ -135,9 +150,5 @@ class TrainingExamples:
     def _classes(self, head: Head, parameters: dict[str, Any], keys: Keys, present: Tensor) -> Tensor:
         if head.kind == "present":
             return present.to(torch.int64)
-        if head.kind == "value":
-            assert head.n_classes is not None
-            position = self.recipe.vary[str(head.parameter)].position(parameters[str(head.parameter)])
-            return (position * head.n_classes).floor().clamp(0, head.n_classes - 1).to(torch.int64)
         assert head.place is not None
         return cast(LabelledStimulus, self._stimulus).labels(parameters, keys)[:, head.place - 1]

@@ -50,7 +50,7 @@ class Scale:
         measured = numbers.table[numbers.table["kind"] == "model"][x]
         ticks = sorted({float(v) for v in measured})
         low, high = float(values.min()), float(values.max())
-        log = is_tmtf(ds) or (label.unit(x) in ("Hz", "kHz") and low > 0 and high / low > 10)
+        log = is_tmtf(ds) or (label.unit(x) in ("Hz", "kHz", "s", "ms") and low > 0 and high / low > 10)
         if log:
             margin = max((high / low) ** 0.04, 1.08)
             low, high = low / margin, high * margin

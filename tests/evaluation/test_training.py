@@ -12,7 +12,7 @@ from psysim.errors import NumericsError, SpecError, StoreError
 from psysim.evaluation import training
 from psysim.evaluation.descent import DescentProgress
 from psysim.evaluation.recipe import loads_recipe
-from psysim.evaluation.training import make_model, score_model, train
+from psysim.evaluation.training import make_model, near, score_model, train
 from psysim.evaluation.training_sounds import TrainingExamples
 from psysim.models.phaselocknet import PhaseLockNet, read_metadata
 from psysim.observers.network import trained_networks, trained_path
@@ -55,16 +55,18 @@ n_test = 128
 
 def test_the_sound_of_a_number_does_not_depend_on_the_batch() -> None:
     examples = TrainingExamples(loads_recipe(RECIPE))
-    sounds, classes, _ = examples.make("training", torch.arange(10))
-    again, alike, _ = examples.make("training", torch.tensor([7, 3]))
-    torch.testing.assert_close(again, sounds[[7, 3]], rtol=0, atol=0)
-    assert alike["frequency"].tolist() == classes["frequency"][[7, 3]].tolist()
-    assert not torch.equal(examples.make("test", torch.arange(10))[0], sounds)
+    whole = examples.make("training", torch.arange(10))
+    again = examples.make("training", torch.tensor([7, 3]))
+    torch.testing.assert_close(again.sounds, whole.sounds[[7, 3]], rtol=0, atol=0)
+    assert again.classes["frequency"].tolist() == whole.classes["frequency"][[7, 3]].tolist()
+    assert again.positions["frequency"].tolist() == whole.positions["frequency"][[7, 3]].tolist()
+    assert not torch.equal(examples.make("test", torch.arange(10)).sounds, whole.sounds)
 
 
 def test_classes_are_equal_parts_of_the_range() -> None:
     recipe = loads_recipe(RECIPE)
-    sounds, classes, _ = TrainingExamples(recipe).make("training", torch.arange(600))
+    made = TrainingExamples(recipe).make("training", torch.arange(600))
+    sounds, classes = made.sounds, made.classes
     counts = torch.bincount(classes["frequency"], minlength=6)
     assert counts.sum() == 600
     assert ((counts - 100) ** 2 / 100).sum() < 20.5  # chi-square, 5 degrees of freedom, p = 0.001
@@ -72,6 +74,7 @@ def test_classes_are_equal_parts_of_the_range() -> None:
     found = (spectrum.argmax(1) / 200.0).log2() / 3.0  # three octaves from 200 Hz
     off = (found * 6.0 - classes["frequency"] - 0.5).abs()
     assert bool((off < 0.55).all())
+    assert float((found - made.positions["frequency"]).abs().max()) < 0.01
     assert recipe.classes["frequency"][0] == f"{200.0 * 2**0.25:.6g}"
 
 
@@ -98,7 +101,8 @@ limit_hz = 1000
 fs_out = 4000
 max_cf = 3500
 """
-    sounds, classes, _ = TrainingExamples(loads_recipe(text)).make("training", torch.arange(200))
+    made = TrainingExamples(loads_recipe(text)).make("training", torch.arange(200))
+    sounds, classes = made.sounds, made.classes
     level = 10 * torch.log10(sounds.square().mean(1) / 4e-10)
     present = classes["tone"] == 1
     assert 70 < int(present.sum()) < 130
@@ -127,7 +131,8 @@ max_cf = 3000
 """
     recipe = loads_recipe(text)
     assert len(recipe.classes["verb"]) == 10
-    _, classes, keys = TrainingExamples(recipe).make("test", torch.arange(12))
+    made = TrainingExamples(recipe).make("test", torch.arange(12))
+    classes, keys = made.classes, made.keys
     assert bool(((classes["verb"] >= 0) & (classes["verb"] < 10)).all())
     assert len(set(classes["verb"].tolist())) > 3
     assert keys.shape == (12,)
@@ -156,6 +161,14 @@ VALUE_HEAD = 'kind = "value"\nparameter = "frequency_hz"\nn_classes = 6\n'
 def test_mistakes_are_named(text: str, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         loads_recipe(text)
+
+
+def test_what_is_learnt_of_a_value_tells_differences_within_a_class() -> None:
+    position = torch.tensor([0.4, 0.42, 0.44])
+    p = near(position, 10)
+    torch.testing.assert_close(p.sum(-1), torch.ones(3))
+    places = (torch.arange(10) + 0.5) / 10
+    torch.testing.assert_close(p @ places, position, rtol=0, atol=1e-3)
 
 
 def test_a_network_learns_and_its_file_says_what_it_can(tmp_path: Path) -> None:
