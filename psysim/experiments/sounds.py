@@ -193,7 +193,7 @@ class Sounds:
         """Return training references (K, T)."""
         return self._training(condition, token, self.start_level, is_target=False)
 
-    def _training(self, condition: Tensor, token: Tensor, level: float, is_target: bool) -> Tensor:
+    def _training(self, condition: Tensor, token: Tensor, level: float, is_target: bool, aided: bool = True) -> Tensor:
         keys = Keys.make(
             self.spec.run.seed,
             condition=condition,
@@ -203,7 +203,8 @@ class Sounds:
         )
         levels = torch.full(condition.shape, level, dtype=torch.float64, device=self.device)
         role = torch.full(condition.shape, is_target, device=self.device)
-        return self.generate(condition, levels, role, self._noise_keys(keys))
+        make = self.generate if aided else self._unaided
+        return make(condition, levels, role, self._noise_keys(keys))
 
     def _noise_keys(self, keys: Keys) -> Keys:
         """Return the keys of the waveforms: with frozen noise all intervals of a condition share one."""
@@ -295,7 +296,7 @@ class Sounds:
     # -- check -----------------------------------------------------------------------------------------------------
 
     def check(self, rows: int = 32) -> None:
-        """Generate one target and one reference of every condition.
+        """Generate one target and one reference of every condition, without the aid.
 
         Raises
         ------
@@ -305,7 +306,8 @@ class Sounds:
         for start in range(0, self.n_conditions, rows):
             condition = torch.arange(start, min(start + rows, self.n_conditions))
             token = torch.zeros_like(condition)
-            for sound in (self.target(condition, token, self.start_level), self.reference(condition, token)):
+            for is_target in (True, False):
+                sound = self._training(condition, token, self.start_level, is_target, aided=False)
                 if not bool(torch.isfinite(sound).all()):
                     row = int((~torch.isfinite(sound).flatten(1).all(dim=1)).nonzero()[0, 0]) + start
                     raise SpecError(f"The sound of condition {self.spec.conditions[row]} is not finite.")

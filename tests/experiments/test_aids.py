@@ -12,7 +12,7 @@ from psysim.errors import SpecError
 from psysim.experiments import load, loads, run
 from psysim.experiments.sounds import Sounds
 from psysim.experiments.spec import ExperimentSpec
-from psysim.hearing.aids import LinearAid, load_aid
+from psysim.hearing.aids import CandidateError, LinearAid, load_aid
 
 TEXT = """
 title = "Absolute threshold, aided and unaided"
@@ -114,3 +114,15 @@ def test_an_observer_that_hears_nothing_takes_no_aid() -> None:
     listener = '[[observers]]\ndecision = "simulated_listener"\naid = { kind = "gain" }\n[run]\nfs = 32000\n'
     with pytest.raises(SpecError, match="hears no sound"):
         loads(text[:start] + listener)
+
+
+def test_checking_a_description_runs_no_candidate(tmp_path: Path) -> None:
+    """The program would leave a trace; its failure in a run is told as what it is."""
+    spec = experiment(
+        tmp_path, '{ kind = "command", command = ["sh", "-c", "touch ran; exit 3", "{input}", "{output}"] }'
+    )
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(CandidateError, match="status 3") as error:
+        trial(Sounds(spec, 1))
+    assert error.value.reason == "crash"
+    assert (tmp_path / "ran").exists()

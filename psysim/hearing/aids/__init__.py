@@ -5,8 +5,6 @@ from __future__ import annotations
 from psysim.hearing.aids.base import HearingAid, State, register, registry
 from psysim.hearing.aids.candidates import (
     CANDIDATES,
-    FAILURES,
-    CandidateError,
     CommandCandidate,
     FolderCandidate,
     PythonCandidate,
@@ -20,6 +18,7 @@ from psysim.hearing.aids.files import load_aid, make_aid
 from psysim.hearing.aids.gains import FilterbankGains, LearnableFIR
 from psysim.hearing.aids.linear import LinearAid
 from psysim.hearing.aids.noise import Directional, NoiseReduction
+from psysim.hearing.aids.outside import FAILURES, CandidateError
 from psysim.hearing.aids.passthrough import PassThrough, ScalarGain
 from psysim.hearing.aids.prescriptions import PRESCRIPTION_FREQUENCIES_HZ, PRESCRIPTIONS, insertion_gains
 

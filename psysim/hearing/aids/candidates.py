@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import threading
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,13 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from psysim.errors import PsysimError, SpecError, check_option, check_range
+from psysim.errors import SpecError, check_range
 from psysim.hearing.aids.base import HearingAid, State
+from psysim.hearing.aids.outside import CandidateError, run_command, within
 
 __all__ = [
     "CANDIDATES",
-    "FAILURES",
-    "CandidateError",
     "CommandCandidate",
     "FolderCandidate",
     "PythonCandidate",
@@ -31,42 +28,6 @@ __all__ = [
     "UserCandidate",
     "sound_name",
 ]
-
-FAILURES = ("crash", "time_out", "length", "not_finite", "clipped", "missing")
-"""What may be wrong with a candidate: `CandidateError.reason`."""
-SHOWN = 400
-"""Characters of a command's last words that a message shows."""
-
-
-class CandidateError(PsysimError):
-    """A candidate failed: it crashed, hung, or gave an output that is no aided sound.
-
-    Parameters
-    ----------
-    reason : str
-        One of `FAILURES`.
-    message : str
-        What happened.
-
-    Examples
-    --------
-    >>> CandidateError("length", "99 samples for 100.").reason
-    'length'
-    """
-
-    def __init__(self, reason: str, message: str) -> None:
-        check_option("reason", reason, FAILURES)
-        super().__init__(f"The candidate failed ({reason}): {message}")
-        self.reason = reason
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (self.reason, str(self))
-
-
-def _rebuilt(reason: str, text: str) -> CandidateError:
-    error = CandidateError(reason, "")
-    error.args = (text,)
-    return error
 
 
 def sound_name(x: Tensor, fs: float) -> str:
@@ -161,32 +122,6 @@ class UserCandidate(HearingAid):
         return y.to(x.dtype), {}
 
 
-def within(seconds: float, function: Callable[[], Any]) -> Any:
-    """Return ``function()``; what it raises, or no answer in time, becomes a `CandidateError`.
-
-    A thread cannot be stopped: one that hangs stays behind, idle or not, until the program ends.
-    """
-    box: dict[str, Any] = {}
-    grad = torch.is_grad_enabled()
-
-    def work() -> None:
-        try:
-            with torch.set_grad_enabled(grad):
-                box["answer"] = function()
-        except BaseException as error:
-            box["error"] = error
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise CandidateError("time_out", f"no answer within {seconds:g} s.")
-    if "error" in box:
-        error = box["error"]
-        raise CandidateError("crash", f"{type(error).__name__}: {error}") from error
-    return box["answer"]
-
-
 class PythonCandidate(UserCandidate):
     """A Python function ``function(x, fs)`` from sound (B, E, T) in pascal to sound of the same shape.
 
@@ -211,7 +146,7 @@ class PythonCandidate(UserCandidate):
     >>> aid = PythonCandidate(16000.0, function="torch:mul")  # x times fs: far beyond full scale
     >>> aid(torch.ones(1, 4))
     Traceback (most recent call last):
-    psysim.hearing.aids.candidates.CandidateError: The candidate failed (clipped): its output reaches 1.6e+04 Pa, ...
+    psysim.hearing.aids.outside.CandidateError: The candidate failed (clipped): its output reaches 1.6e+04 Pa, ...
     """
 
     def __init__(self, fs: float, function: str, **options: Any) -> None:
@@ -314,8 +249,8 @@ class CommandCandidate(UserCandidate):
     SpecError
         If the command does not name both files.
     CandidateError
-        While processing: see `FAILURES`. A command that ends with another status than 0 crashed; its last words on
-        standard error are shown.
+        While processing: see `FAILURES`. A command that ends with another status than 0 crashed; its last words are
+        shown.
 
     Examples
     --------
@@ -343,15 +278,9 @@ class CommandCandidate(UserCandidate):
             source, result = (Path(temporary) / name for name in ("input.wav", "output.wav"))
             write_sound(source, x, self.fs, self.full_scale_pa)
             parts = [p.replace("{input}", str(source)).replace("{output}", str(result)) for p in self.command]
-            try:
-                done = subprocess.run(parts, cwd=self.folder, timeout=self.timeout_s, capture_output=True, check=False)
-            except subprocess.TimeoutExpired:
-                raise CandidateError("time_out", f"{parts[0]} did not end within {self.timeout_s:g} s.") from None
-            except OSError as error:
-                raise CandidateError("crash", f"{parts[0]} cannot be started ({error}).") from error
-            if done.returncode:
-                words = done.stderr.decode(errors="replace").strip()[-SHOWN:]
-                raise CandidateError("crash", f"{parts[0]} ended with status {done.returncode}: {words}")
+            status, words = run_command(parts, self.folder, self.timeout_s)
+            if status:
+                raise CandidateError("crash", f"{parts[0]} ended with status {status}: {words}")
             if not result.exists():
                 raise CandidateError("missing", f"{parts[0]} wrote no output file.")
             return read_sound(result, self.fs, self.full_scale_pa)

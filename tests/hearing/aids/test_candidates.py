@@ -161,6 +161,20 @@ def test_a_command_that_fails(tmp_path: Path, what: str, reason: str, words: str
     assert error.value.reason == reason
 
 
+def test_what_a_hanging_command_started_ends_with_it(tmp_path: Path) -> None:
+    """A program that starts another, which holds its output open and would write a file later."""
+    child = "import time; time.sleep(4); open('late', 'w')"
+    text = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(30)"
+    (tmp_path / "parent.py").write_text(text, encoding="utf-8")
+    parts = [sys.executable, "parent.py", "{input}", "{output}"]
+    device = make_aid({"kind": "command", "command": parts, "timeout_s": 2.0}, FS, folder=tmp_path)
+    with pytest.raises(CandidateError) as error:
+        device(sound(10))
+    assert error.value.reason == "time_out"
+    time.sleep(3.0)
+    assert not (tmp_path / "late").exists()
+
+
 def test_a_command_that_does_not_exist() -> None:
     device = make_aid({"kind": "command", "command": ["no-such-program", "{input}", "{output}"]}, FS)
     with pytest.raises(CandidateError, match="cannot be started") as error:
