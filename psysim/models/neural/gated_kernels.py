@@ -1,8 +1,9 @@
 """CPU kernels of the recurrent cells: one row of a batch at a time, vectors of hidden units.
 
 All sizes are multiples of `LANES`: the caller pads units with zeros, which stay zero. The input's share of a cell comes
-in ready, (B, T, G H) for G gates; a matrix W of K inputs and J outputs is flat with the outputs last, W[k J + j]. What
-the way back needs is kept: the gates, and the states are the output itself.
+in ready, (B, T, G H) for G gates; a matrix W (K, J) of K inputs and J outputs is packed as
+(J / LANES, K, LANES), so that it is read in one stream. What the way back needs is kept: the gates, and the states are
+the output itself.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -39,16 +40,16 @@ def _tanh(x):
 
 @kernel
 def _matvec(matrix, inputs, outputs, vector, at, out, to, add):
-    """out[to + j] (+)= sum_k matrix[k outputs + j] vector[at + k]; ``inputs`` is a multiple of four."""
+    """out[to + j] (+)= sum_k W[k, j] vector[at + k] for a packed matrix; ``inputs`` is a multiple of four."""
     for j in range(0, outputs, LANES):
         a = load(out, to + j) if add else splat(out, 0.0)
         b, c, d = splat(out, 0.0), splat(out, 0.0), splat(out, 0.0)
         for k in range(0, inputs, 4):
-            place = k * outputs + j
+            place = j * inputs + k * LANES
             a = fma(load(matrix, place), splat(out, vector[at + k]), a)
-            b = fma(load(matrix, place + outputs), splat(out, vector[at + k + 1]), b)
-            c = fma(load(matrix, place + 2 * outputs), splat(out, vector[at + k + 2]), c)
-            d = fma(load(matrix, place + 3 * outputs), splat(out, vector[at + k + 3]), d)
+            b = fma(load(matrix, place + LANES), splat(out, vector[at + k + 1]), b)
+            c = fma(load(matrix, place + 2 * LANES), splat(out, vector[at + k + 2]), c)
+            d = fma(load(matrix, place + 3 * LANES), splat(out, vector[at + k + 3]), d)
         store(out, to + j, (a + b) + (c + d))
 
 

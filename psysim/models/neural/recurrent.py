@@ -19,7 +19,7 @@ from psysim.models.neural.causal import Causal, State, uniform
 from psysim.ops.cpu.simd import LANES
 from psysim.ops.cpu.tiles import flat, run_blocks
 
-__all__ = ["GRU", "LSTM", "RNN", "before", "padded", "weight_gradient"]
+__all__ = ["GRU", "LSTM", "RNN", "before", "packed", "padded", "weight_gradient"]
 
 
 def padded(matrix: Tensor, groups: int, inputs: int) -> Tensor:
@@ -44,6 +44,11 @@ def padded(matrix: Tensor, groups: int, inputs: int) -> Tensor:
     return F.pad(parts, (0, inputs - matrix.shape[1], 0, -units % LANES)).flatten(0, 1)
 
 
+def packed(matrix: Tensor) -> Any:
+    """Return a matrix (K, J) of K inputs and J outputs as the kernels read it: flat, (J / LANES, K, LANES)."""
+    return flat(matrix.reshape(len(matrix), -1, LANES).transpose(0, 1))
+
+
 def before(first: Tensor, out: Tensor) -> Tensor:
     """Return the states before each frame, (B, T, H), from the first (B, H) and those after each frame."""
     return torch.cat([first[:, None], out[:, :-1]], 1)
@@ -59,7 +64,7 @@ class _Rnn(torch.autograd.Function):
     def forward(ctx: Any, given: Tensor, weight: Tensor, first: Tensor) -> Tensor:
         batch, frames, units = given.shape
         out = torch.empty_like(given, memory_format=torch.contiguous_format)
-        matrix = flat(weight.mT)
+        matrix = packed(weight.mT)
         run_blocks(kernels.rnn_forward, batch, flat(given), matrix, units, frames, flat(first), flat(out))
         ctx.save_for_backward(weight, first, out)
         return out
@@ -70,7 +75,7 @@ class _Rnn(torch.autograd.Function):
         weight, first, out = ctx.saved_tensors
         batch, frames, units = out.shape
         slope, begin = torch.empty_like(out), torch.zeros_like(first, memory_format=torch.contiguous_format)
-        arrays = flat(grad), flat(weight), units, frames, flat(out), flat(slope), flat(begin)
+        arrays = flat(grad), packed(weight), units, frames, flat(out), flat(slope), flat(begin)
         run_blocks(kernels.rnn_backward, batch, *arrays)
         return slope, weight_gradient(slope, before(first, out)), begin
 
@@ -80,7 +85,7 @@ class _Gru(torch.autograd.Function):
     def forward(ctx: Any, given: Tensor, weight: Tensor, bias: Tensor, first: Tensor) -> Tensor:
         batch, frames, units = given.shape[0], given.shape[1], given.shape[2] // 3
         out, gates = given.new_empty(batch, frames, units), given.new_empty(batch, frames, 4 * units)
-        arrays = flat(given), flat(weight.mT), flat(bias), units, frames, flat(first), flat(out), flat(gates)
+        arrays = flat(given), packed(weight.mT), flat(bias), units, frames, flat(first), flat(out), flat(gates)
         run_blocks(kernels.gru_forward, batch, *arrays)
         ctx.save_for_backward(weight, first, out, gates)
         return out
@@ -92,7 +97,7 @@ class _Gru(torch.autograd.Function):
         batch, frames, units = out.shape
         slope, slope_q = out.new_empty(batch, frames, 3 * units), torch.empty_like(out)
         begin = torch.zeros_like(first, memory_format=torch.contiguous_format)
-        arrays = flat(grad), flat(weight), units, frames, flat(first), flat(out), flat(gates)
+        arrays = flat(grad), packed(weight), units, frames, flat(first), flat(out), flat(gates)
         run_blocks(kernels.gru_backward, batch, *arrays, flat(slope), flat(slope_q), flat(begin))
         earlier = before(first, out)
         of_weight = torch.cat([weight_gradient(slope[..., : 2 * units], earlier), weight_gradient(slope_q, earlier)])
@@ -105,7 +110,7 @@ class _Lstm(torch.autograd.Function):
         batch, frames, units = given.shape[0], given.shape[1], given.shape[2] // 4
         out, cells = given.new_empty(batch, frames, units), given.new_empty(batch, frames, units)
         gates = given.new_empty(batch, frames, 4 * units)
-        arrays = flat(given), flat(weight.mT), units, frames, flat(first), flat(first_cell)
+        arrays = flat(given), packed(weight.mT), units, frames, flat(first), flat(first_cell)
         run_blocks(kernels.lstm_forward, batch, *arrays, flat(out), flat(cells), flat(gates))
         ctx.save_for_backward(weight, first, first_cell, out, cells, gates)
         return out, cells[:, -1].clone()
@@ -117,7 +122,7 @@ class _Lstm(torch.autograd.Function):
         batch, frames, units = out.shape
         slope = torch.empty_like(gates)
         begin, begin_cell = (torch.zeros_like(s, memory_format=torch.contiguous_format) for s in (first, first_cell))
-        arrays = flat(grad), flat(grad_cell), flat(weight), units, frames, flat(first_cell), flat(cells), flat(gates)
+        arrays = flat(grad), flat(grad_cell), packed(weight), units, frames, flat(first_cell), flat(cells), flat(gates)
         run_blocks(kernels.lstm_backward, batch, *arrays, flat(slope), flat(begin), flat(begin_cell))
         return slope, weight_gradient(slope, before(first, out)), begin, begin_cell
 

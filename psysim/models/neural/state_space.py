@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from psysim.models.neural import gated_kernels, scan_kernels
 from psysim.models.neural.causal import Causal, Dense, State, uniform
-from psysim.models.neural.recurrent import before, weight_gradient
+from psysim.models.neural.recurrent import before, packed, weight_gradient
 from psysim.ops.cpu.simd import LANES
 from psysim.ops.cpu.tiles import flat, run_blocks
 
@@ -63,7 +63,7 @@ class _Lmu(torch.autograd.Function):
         a, b, first, first_memory = rest
         (batch, frames, units), order = given.shape, len(b)
         out, memory = torch.empty_like(given), given.new_empty(batch, frames, order)
-        weights = flat(a.mT), flat(b), flat(e_h), flat(e_m), flat(w_h.mT), flat(w_m.mT)
+        weights = packed(a.mT), flat(b), flat(e_h), flat(e_m), packed(w_h.mT), packed(w_m.mT)
         arrays = flat(given), flat(share), *weights, units, order, frames, flat(first), flat(first_memory)
         run_blocks(gated_kernels.lmu_forward, batch, *arrays, flat(out), flat(memory))
         ctx.save_for_backward(e_h, e_m, w_h, w_m, *rest, out, memory)
@@ -76,7 +76,7 @@ class _Lmu(torch.autograd.Function):
         (batch, frames, units), order = out.shape, len(b)
         slope, slope_u = torch.empty_like(out), out.new_empty(batch, frames)
         begin, past = torch.zeros_like(out[:, 0]), torch.zeros_like(memory[:, 0])
-        weights = flat(a), flat(b), flat(e_h), flat(e_m), flat(w_h), flat(w_m)
+        weights = packed(a), flat(b), flat(e_h), flat(e_m), packed(w_h), packed(w_m)
         arrays = flat(grad), flat(grad_memory), *weights, units, order, frames, flat(out)
         run_blocks(gated_kernels.lmu_backward, batch, *arrays, flat(slope), flat(slope_u), flat(begin), flat(past))
         earlier, remembered = before(first, out), before(first_memory, memory)
