@@ -64,8 +64,8 @@ class _Rnn(torch.autograd.Function):
     def forward(ctx: Any, given: Tensor, weight: Tensor, first: Tensor) -> Tensor:
         batch, frames, units = given.shape
         out = torch.empty_like(given, memory_format=torch.contiguous_format)
-        matrix = packed(weight.mT)
-        run_blocks(kernels.rnn_forward, batch, flat(given), matrix, units, frames, flat(first), flat(out))
+        arrays = flat(given), packed(weight.mT), units, frames, flat(first), flat(out)
+        run_blocks(kernels.rnn_forward, -(-batch // kernels.ROWS), *arrays)
         ctx.save_for_backward(weight, first, out)
         return out
 
@@ -76,7 +76,7 @@ class _Rnn(torch.autograd.Function):
         batch, frames, units = out.shape
         slope, begin = torch.empty_like(out), torch.zeros_like(first, memory_format=torch.contiguous_format)
         arrays = flat(grad), packed(weight), units, frames, flat(out), flat(slope), flat(begin)
-        run_blocks(kernels.rnn_backward, batch, *arrays)
+        run_blocks(kernels.rnn_backward, -(-batch // kernels.ROWS), *arrays)
         return slope, weight_gradient(slope, before(first, out)), begin
 
 
@@ -86,7 +86,7 @@ class _Gru(torch.autograd.Function):
         batch, frames, units = given.shape[0], given.shape[1], given.shape[2] // 3
         out, gates = given.new_empty(batch, frames, units), given.new_empty(batch, frames, 4 * units)
         arrays = flat(given), packed(weight.mT), flat(bias), units, frames, flat(first), flat(out), flat(gates)
-        run_blocks(kernels.gru_forward, batch, *arrays)
+        run_blocks(kernels.gru_forward, -(-batch // kernels.ROWS), *arrays)
         ctx.save_for_backward(weight, first, out, gates)
         return out
 
@@ -98,7 +98,7 @@ class _Gru(torch.autograd.Function):
         slope, slope_q = out.new_empty(batch, frames, 3 * units), torch.empty_like(out)
         begin = torch.zeros_like(first, memory_format=torch.contiguous_format)
         arrays = flat(grad), packed(weight), units, frames, flat(first), flat(out), flat(gates)
-        run_blocks(kernels.gru_backward, batch, *arrays, flat(slope), flat(slope_q), flat(begin))
+        run_blocks(kernels.gru_backward, -(-batch // kernels.ROWS), *arrays, flat(slope), flat(slope_q), flat(begin))
         earlier = before(first, out)
         of_weight = torch.cat([weight_gradient(slope[..., : 2 * units], earlier), weight_gradient(slope_q, earlier)])
         return slope, of_weight, slope_q.sum((0, 1)), begin
@@ -111,7 +111,7 @@ class _Lstm(torch.autograd.Function):
         out, cells = given.new_empty(batch, frames, units), given.new_empty(batch, frames, units)
         gates = given.new_empty(batch, frames, 4 * units)
         arrays = flat(given), packed(weight.mT), units, frames, flat(first), flat(first_cell)
-        run_blocks(kernels.lstm_forward, batch, *arrays, flat(out), flat(cells), flat(gates))
+        run_blocks(kernels.lstm_forward, -(-batch // kernels.ROWS), *arrays, flat(out), flat(cells), flat(gates))
         ctx.save_for_backward(weight, first, first_cell, out, cells, gates)
         return out, cells[:, -1].clone()
 
@@ -123,7 +123,9 @@ class _Lstm(torch.autograd.Function):
         slope = torch.empty_like(gates)
         begin, begin_cell = (torch.zeros_like(s, memory_format=torch.contiguous_format) for s in (first, first_cell))
         arrays = flat(grad), flat(grad_cell), packed(weight), units, frames, flat(first_cell), flat(cells), flat(gates)
-        run_blocks(kernels.lstm_backward, batch, *arrays, flat(slope), flat(begin), flat(begin_cell))
+        run_blocks(
+            kernels.lstm_backward, -(-batch // kernels.ROWS), *arrays, flat(slope), flat(begin), flat(begin_cell)
+        )
         return slope, weight_gradient(slope, before(first, out)), begin, begin_cell
 
 

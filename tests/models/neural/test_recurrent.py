@@ -35,11 +35,13 @@ def test_cells_are_those_of_torch(make: type[Causal], units: int) -> None:
     with torch.random.fork_rng():
         theirs = getattr(torch.nn, make.__name__)(5, units, batch_first=True).double()
     theirs.load_state_dict(ours.state_dict())
-    x, weight = normal(3, 40, 5), normal(3, 40, units, seed=1)
+    x, weight = normal(6, 40, 5), normal(6, 40, units, seed=1)  # the kernels take four rows at once, and two
     y, expected = ours(x.mT).mT, theirs(x)[0]
     torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-13)
     (y * weight).sum().backward()
     (expected * weight).sum().backward()
+    assert torch.equal(ours(x[:1].mT).mT, y[:1])
+    assert torch.equal(ours(x[5:].mT).mT, y[5:])
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-10, atol=1e-12)
 
