@@ -149,12 +149,12 @@ def main(arguments: list[str] | None = None) -> int:
                 results.setdefault(f"batch_{batch}", {})[name] = result
                 values = (f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in result.items())
                 print(f"batch {batch:2d}  {name:32s}", *values, flush=True)
+                write_json(options.json, bands=BANDS, neurons=NEURONS, frames=options.frames, threads=1, neural=results)
     finally:
         torch.set_num_threads(before)
         if peer is not None:
             peer.stdin.close()
             peer.wait()
-    write_json(options.json, bands=BANDS, neurons=NEURONS, frames=options.frames, threads=1, neural=results)
     return 0
 
 
