@@ -15,6 +15,7 @@ ROOMS = (
     "psysim.errors",
     "psysim.evaluation",
     "psysim.evaluation.networks",
+    "psysim.evaluation.neural_data",
     "psysim.evaluation.neural_metrics",
     "psysim.evaluation.sound_sets",
     "psysim.experiments",
