@@ -105,7 +105,7 @@ def main(folder: Path) -> None:
             conditions="lowest_harmonic = [1, 10]",
             task='kind = "afc"\nn_intervals = 2',
             tracks="f0_increment_percent",
-            levels="[0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0]",
+            levels="[0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]",
             network=network,
         )
         for lowest, rows in data.groupby("lowest_harmonic"):

@@ -131,16 +131,15 @@ def _model(run: Run) -> pd.DataFrame:
 
 
 def _limits(ds: xr.Dataset, run: Run) -> list[pd.DataFrame]:
-    """Return the conditions with tracks that were held at a limit; their level is the last one of these tracks."""
+    """Return the conditions with tracks that were held at a limit, at the highest or lowest level of these tracks."""
     parts = []
     status = ds["status"].values
-    last = np.maximum(ds["n_trials"].values - 1, 0)
-    ended = np.take_along_axis(ds["level"].values, last[..., None], axis=-1)[..., 0]
+    levels_of = ds["level"].values
     for kind, worst in (("at_ceiling", np.nanmax), ("at_floor", np.nanmin)):
         held = status == STATUS.index(kind)
         rows = run.table[run.table[f"n_{kind}"] > 0]
         places = [divmod(int(k), ds.sizes["observer"]) for k in rows.index]
-        levels = np.array([worst(ended[c, o][held[c, o]]) for c, o in places], dtype=np.float64)
+        levels = np.array([worst(levels_of[c, o][held[c, o]]) for c, o in places], dtype=np.float64)
         if run.relative_to:
             levels -= rows["reference_threshold"].to_numpy(dtype=np.float64)
         part = rows[[*run.varied, "n_tracks"]].assign(kind=kind, source=rows["observer"], label=rows["observer"])
