@@ -76,6 +76,7 @@ def _observer(check: _Checker, i: int, entry: dict[str, Any], fs: float) -> Obse
         check.add(f"{key}.audiogram", f"{decision} uses no model: remove this key.")
     if aid is not None and not kind.needs_model and not kind.needs_sound:
         check.add(f"{key}.aid", f"{decision} hears no sound: remove this key.")
+    _inline(check, i, aid, audiogram)
     name = name or (model if kind.needs_model else decision)
     if settings is None or not isinstance(name, str):
         return None
@@ -90,6 +91,35 @@ def _observer(check: _Checker, i: int, entry: dict[str, Any], fs: float) -> Obse
         aid_folder=aid_folder,
         settings=settings.model_dump(),
     )
+
+
+def _inline(check: _Checker, i: int, aid: dict[str, Any] | None, audiogram: object) -> None:
+    """Put what the files of an aid and an audiogram hold in place of their names.
+
+    The description is stored with the result, and compared when a run is continued: a file that was changed in between
+    is then another experiment. An aid that names further files (a user's candidate) stays a name: they are beside it.
+    """
+    from psysim.hearing import as_audiogram
+
+    stored = check.tables["observers"][i]
+    if aid is not None and isinstance(stored.get("aid"), str) and not _names_files(aid):
+        stored["aid"] = aid
+    if isinstance(audiogram, dict) and "file" in audiogram:
+        try:
+            ear = as_audiogram(audiogram)
+        except PsysimError:
+            return  # a problem already
+        stored["audiogram"] = {
+            "name": ear.name,
+            "frequency_hz": list(ear.frequency_hz),
+            "level_db_hl": list(ear.level_db_hl),
+        }
+
+
+def _names_files(value: object) -> bool:
+    if isinstance(value, dict):
+        return bool({"file", "folder", "command"} & value.keys()) or any(map(_names_files, value.values()))
+    return isinstance(value, list) and any(map(_names_files, value))
 
 
 def _fitted_to(check: _Checker, key: str, names: object) -> None:

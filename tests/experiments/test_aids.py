@@ -126,3 +126,19 @@ def test_checking_a_description_runs_no_candidate(tmp_path: Path) -> None:
         trial(Sounds(spec, 1))
     assert error.value.reason == "crash"
     assert (tmp_path / "ran").exists()
+
+
+def test_what_the_files_of_an_aid_and_an_ear_hold_belongs_to_the_description(tmp_path: Path) -> None:
+    (tmp_path / "ear.csv").write_text("frequency_hz,level_db_hl\n500,20\n4000,60\n", encoding="utf-8")
+    text = TEXT.replace('audiogram = "N4"\naid', 'audiogram = { file = "ear.csv" }\naid')
+    (tmp_path / "experiment.toml").write_text(text.replace("{aid}", '"nal_r.toml"'), encoding="utf-8")
+    (tmp_path / "nal_r.toml").write_text(FILE, encoding="utf-8")
+    before = load(tmp_path / "experiment.toml").to_toml()
+    assert 'prescription = "NAL-R"' in before
+    assert loads(before).to_toml() == before  # without the files
+    (tmp_path / "nal_r.toml").write_text(FILE.replace("NAL-R", "half-gain"), encoding="utf-8")
+    assert load(tmp_path / "experiment.toml").to_toml() != before
+    (tmp_path / "nal_r.toml").write_text(FILE, encoding="utf-8")
+    assert load(tmp_path / "experiment.toml").to_toml() == before
+    (tmp_path / "ear.csv").write_text("frequency_hz,level_db_hl\n500,25\n4000,60\n", encoding="utf-8")
+    assert load(tmp_path / "experiment.toml").to_toml() != before
