@@ -19,11 +19,13 @@ import csv
 import io
 import json
 import tomllib
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pydantic
 import torch
 import xarray as xr
@@ -282,6 +284,16 @@ def score_neurons(model: AudioEncodingModel, data: xr.Dataset) -> dict[str, Tens
     }
 
 
+def _fingerprint(data: xr.Dataset) -> str:
+    """Return a checksum of all numbers of a data set: other data are another fit."""
+    crc = 0
+    for name in sorted(map(str, data.variables)):
+        values = data[name].values
+        if values.dtype.kind in "biufc":
+            crc = zlib.crc32(np.ascontiguousarray(values).tobytes(), zlib.crc32(name.encode(), crc))
+    return f"crc32 {crc:08x}"
+
+
 def fit_neurons(
     recipe: FitRecipe,
     data: xr.Dataset,
@@ -321,7 +333,7 @@ def fit_neurons(
     """
     out, data = Path(out), check_neural_data(data)
     run = _Fit(recipe, data, out, device, progress)
-    open_folder(out, recipe.text, resume)
+    open_folder(out, f"{recipe.text.rstrip()}\n\n# Data: {_fingerprint(data)}\n", resume)
     if (out / MODEL).is_file():
         return load_model(out / MODEL).to(device)
     run.restore()

@@ -101,6 +101,8 @@ def test_an_interrupted_fit_ends_as_one_that_was_not(tmp_path):
         fit_neurons(recipe, ds, tmp_path / "parts", progress=stop)
     with pytest.raises(StoreError, match="resume"):
         fit_neurons(recipe, ds, tmp_path / "parts")
+    with pytest.raises(StoreError, match="another recipe"):  # other data
+        fit_neurons(recipe, ds.assign(responses=ds["responses"] + 1.0), tmp_path / "parts", resume=True)
     fit_neurons(recipe, ds, tmp_path / "parts", resume=True)
     parts = load_model(tmp_path / "parts" / "model.safetensors")
     for name, value in whole.state_dict().items():
