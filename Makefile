@@ -53,10 +53,13 @@ reports: $(VENV)/.installed-base
 	$(BIN)/python reports/drnl_input_output.py
 	$(BIN)/python reports/speech_material.py
 	$(BIN)/python reports/loudness.py
+	$(BIN)/python reports/trained_observers.py
 	@for name in demo_tmtf tmtf_broadband tmtf_narrowband tmtf_tone intensity_jnd absolute_threshold absolute_threshold_loudness \
 	    intensity_discrimination_tone intensity_discrimination_noise tone_in_notched_noise tone_in_noise_duration \
 	    spectral_masking forward_masking_delay forward_masking_growth tmtf_broadband_casp tmtf_narrowband_casp \
-	    tmtf_tone_casp fm_detection_500hz fm_detection_5khz fm_detection_am_masker; do \
+	    tmtf_tone_casp fm_detection_500hz fm_detection_5khz fm_detection_am_masker equal_loudness_contours \
+	    spectral_loudness_summation temporal_integration_loudness tone_in_noise_network f0_discrimination_phase_locking \
+	    speech_reception_network; do \
 	    $(BIN)/psysim run experiments/$$name.toml --resume && \
 	    $(BIN)/psysim report runs/$$name.zarr --out reports/$$name.html || exit 1; done
 
