@@ -33,6 +33,7 @@ kind = "constant_stimuli"
 tracks = "{tracks}"
 levels = {levels}
 n_per_level = {n}
+guess_rate = {guess}
 [[observers]]
 decision = "network"
 network = "{network}"
@@ -44,7 +45,7 @@ fs = 20000
 POINTS: list[dict[str, object]] = []
 
 
-def listen(title: str, n: int = 100, **parts: str) -> tuple[pd.DataFrame, list[float]]:
+def listen(title: str, n: int = 60, **parts: str) -> tuple[pd.DataFrame, list[float]]:
     """Return proportions correct by condition and level, and the number of trials at each."""
     run = ps.run(loads(TEMPLATE.format(title=title, n=n, **parts)))
     level, correct = run["level"].values[:, 0, 0], run["correct"].values[:, 0, 0]
@@ -89,6 +90,7 @@ def main(folder: Path) -> None:
         "signal_hz = 2000.0\nsignal_ramp_s = 0.0025",
         conditions="signal_duration_s = [0.2, 0.02, 0.005]",
         task='kind = "afc"\nn_intervals = 2',
+        guess="0.5",
         tracks="signal_level_db_spl",
         levels=str([float(v) for v in range(36, 85, 4)]),
         network="tone_in_noise",
@@ -104,6 +106,7 @@ def main(folder: Path) -> None:
             'highest_harmonic = 15\nphase = "random"\nf0_hz = 150.0',
             conditions="lowest_harmonic = [1, 10]",
             task='kind = "afc"\nn_intervals = 2',
+            guess="0.5",
             tracks="f0_increment_percent",
             levels="[0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]",
             network=network,
@@ -113,7 +116,7 @@ def main(folder: Path) -> None:
             text = f"{network.removeprefix('f0_').removesuffix('hz')} Hz, harmonics from {lowest}"
             middle.plot(rows["level"], rows["proportion"], style, color=colour, ms=4, lw=1.2, label=text)
             POINTS.extend(
-                {"panel": "f0", "condition": text, "level": a, "proportion": b, "n": 100}
+                {"panel": "f0", "condition": text, "level": a, "proportion": b, "n": 60}
                 for a, b in zip(rows["level"], rows["proportion"], strict=True)
             )
     middle.set(
@@ -131,11 +134,12 @@ def main(folder: Path) -> None:
 
     data, _ = listen(
         "words",
-        n=120,
+        n=60,
         stimulus='kind = "speech_in_noise"\nlevel_db_spl = 65.0\nlead_s = 0.1\nlag_s = 0.1\nrate_hz = 4.0\n'
         "sentence_list = 9",
         conditions='masker = ["stationary", "modulated"]',
         task='kind = "identification"\nn_alternatives = 10',
+        guess="0.1",
         tracks="snr_db",
         levels=str([float(v) for v in range(-18, 13, 3)]),
         network="matrix_words",
